@@ -1,0 +1,122 @@
+package alloc
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ParseSet parses a list of ports and inclusive ranges separated by commas. Those marked with ! are left out, wherever
+// in the list they stand:
+//
+//	1024-65535,!8080,!9000-9100
+//
+// Spaces around the items are ignored. The empty string is the zero Set. The syntax without ! is that of Linux's
+// net.ipv4.ip_local_reserved_ports.
+func ParseSet(s string) (Set, error) {
+	if strings.TrimSpace(s) == "" {
+		return Set{}, nil
+	}
+	in, out := newBits(), newBits()
+	included := false
+	for item := range strings.SplitSeq(s, ",") {
+		item = strings.TrimSpace(item)
+		bits, text := in, item
+		if rest, excluded := strings.CutPrefix(item, "!"); excluded {
+			bits, text = out, strings.TrimSpace(rest)
+		} else {
+			included = true
+		}
+		first, last, err := parseRange(text)
+		if err != nil {
+			return Set{}, fmt.Errorf("alloc: port set %q: %w", s, err)
+		}
+		setRange(bits, first, last)
+	}
+	if !included {
+		return Set{}, fmt.Errorf("alloc: port set %q only leaves ports out: say out of which, as in %q", s, "1024-65535,"+s)
+	}
+	return newSet(in.Difference(out)), nil
+}
+
+// MustParseSet is ParseSet for text that is known to be right, such as a literal: it panics where ParseSet fails.
+func MustParseSet(s string) Set {
+	set, err := ParseSet(s)
+	if err != nil {
+		panic(err)
+	}
+	return set
+}
+
+func parseRange(s string) (first, last uint16, err error) {
+	a, b, isRange := strings.Cut(s, "-")
+	if first, err = parsePort(strings.TrimSpace(a)); err != nil || !isRange {
+		return first, first, err
+	}
+	if last, err = parsePort(strings.TrimSpace(b)); err != nil {
+		return 0, 0, err
+	}
+	if first > last {
+		return 0, 0, fmt.Errorf("the range %s is upside down: write %d-%d", s, last, first)
+	}
+	return first, last, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	if s == "" {
+		return 0, fmt.Errorf("a port is missing between the separators")
+	}
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0, fmt.Errorf("%q is not a port number", s)
+		}
+	}
+	port, err := strconv.ParseUint(s, 10, 16)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%s is greater than the last port, 65535", s)
+	case port == 0:
+		return 0, fmt.Errorf("0 names no port: the first is 1")
+	}
+	return uint16(port), nil
+}
+
+// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". The empty
+// set is the empty string.
+func (s Set) String() string {
+	text, _ := s.AppendText(nil)
+	return string(text)
+}
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns.
+func (s Set) AppendText(b []byte) ([]byte, error) {
+	bits, start := s.bits(), len(b)
+	for first, ok := bits.NextSet(0); ok; {
+		end, found := bits.NextClear(first)
+		if !found {
+			end = bits.Len()
+		}
+		if len(b) > start {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(first), 10)
+		if end-first > 1 {
+			b = append(b, '-')
+			b = strconv.AppendUint(b, uint64(end-1), 10)
+		}
+		first, ok = bits.NextSet(end)
+	}
+	return b, nil
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Set) MarshalText() ([]byte, error) { return s.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] with ParseSet.
+func (s *Set) UnmarshalText(text []byte) error {
+	set, err := ParseSet(string(text))
+	if err == nil {
+		*s = set
+	}
+	return err
+}

@@ -1,0 +1,63 @@
+// Package ports is the unlocked core of both allocators: which ports of a fixed set are in use.
+//
+// An [Allowed] says what may be handed out; it is immutable and shared. A [Space] says what is in use; it costs what it
+// holds. Nothing here locks: alloc.Ports puts a mutex around a Space, and a tuple.Pool keeps its Spaces under the lock of
+// their destination.
+package ports
+
+import (
+	"iter"
+	"math/bits"
+)
+
+// Allowed is the immutable table of the ports that a Space may hand out. It is safe for concurrent use.
+type Allowed struct {
+	words   []uint64 // bit i stands for port base+i
+	base    int      // a multiple of 64, so that the words of any two tables line up
+	n       int
+	first   int
+	members []uint16 // the ports in ascending order; nil when they are contiguous and first+rank says it
+	probe   uint64   // 2^k-1 >= the highest bit in words
+}
+
+// Allow returns the table of the ports in seq, which must ascend.
+func Allow(seq iter.Seq[uint16]) *Allowed {
+	var all []uint16
+	for port := range seq {
+		all = append(all, port)
+	}
+	a := &Allowed{n: len(all)}
+	if a.n == 0 {
+		return a
+	}
+	a.first = int(all[0])
+	last := int(all[a.n-1])
+	a.base = a.first &^ 63
+	a.words = make([]uint64, (last-a.base)/64+1)
+	for _, port := range all {
+		i := int(port) - a.base
+		a.words[i/64] |= 1 << (i % 64)
+	}
+	a.probe = 1<<bits.Len(uint(last-a.base)) - 1
+	if last-a.first+1 != a.n {
+		a.members = all[:a.n:a.n]
+	}
+	return a
+}
+
+// Len returns how many ports are allowed.
+func (a *Allowed) Len() int { return a.n }
+
+// Contains reports whether port is allowed.
+func (a *Allowed) Contains(port uint16) bool {
+	i := uint(int(port) - a.base)
+	return i/64 < uint(len(a.words)) && a.words[i/64]>>(i%64)&1 != 0
+}
+
+// port returns the allowed port of the given rank, from 0.
+func (a *Allowed) port(rank int) uint16 {
+	if a.members != nil {
+		return a.members[rank]
+	}
+	return uint16(a.first + rank)
+}

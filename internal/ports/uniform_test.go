@@ -1,0 +1,248 @@
+package ports
+
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The tests in this file are exact: they do not sample, they feed a choice every random number that could make a
+// difference, or one of each kind, and look where each leads.
+
+// script is a source of these random numbers, in this order. Left tells how many are still to come; drawing one too many
+// panics.
+func script(draws ...uint64) (rand func() uint64, left func() int) {
+	rand = func() uint64 {
+		next := draws[0]
+		draws = draws[1:]
+		return next
+	}
+	return rand, func() int { return len(draws) }
+}
+
+// drawFor returns a random number that makes uniform(n) return r.
+func drawFor(r, n int) uint64 {
+	q, _ := bits.Div64(uint64(r), 0, uint64(n)) // r·2^64/n, rounded down: twice n more is past any rejection
+	return q + 2
+}
+
+func TestUniformGivesEachNumberEquallyManyDraws(t *testing.T) {
+	for _, n := range []uint64{
+		1, 2, 3, 5, 6, 7, 10, 63, 64, 65, 100, 28227, 64511, 64512, 65535, 65536, 1<<32 + 1, 1<<63 - 1, 1 << 63,
+		1<<63 + 1, math.MaxUint64 - 1, math.MaxUint64,
+	} {
+		rejected := -n % n // of the 2^64 draws, so many are left over
+		for _, k := range []uint64{0, 1, 2, n / 3, n / 2, n - 2, n - 1} {
+			if k >= n {
+				continue
+			}
+			// The draws v with k·2^64 + rejected <= v·n < (k+1)·2^64 stand for k.
+			first, rest := bits.Div64(k, rejected, n)
+			if rest > 0 {
+				first++
+			}
+			last, _ := bits.Div64(k, math.MaxUint64, n)
+			require.Equal(t, -n/n, last-first, "%d of %d: as many draws as every other", k, n)
+			for _, v := range []uint64{first, first + (last-first)/2, last} {
+				rand, left := script(v)
+				require.Equal(t, k, uniform(rand, n), "%d of %d", k, n)
+				require.Zero(t, left())
+			}
+			if hi, _ := bits.Mul64(first-1, n); first > 0 && hi == k { // left over, so drawn again
+				rand, left := script(first-1, last)
+				require.Equal(t, k, uniform(rand, n), "%d of %d", k, n)
+				require.Zero(t, left(), "%d of %d: a draw that is left over was used", k, n)
+			}
+		}
+	}
+}
+
+func TestNthBitIsTheSlowSelect(t *testing.T) {
+	t.Log("seed: rand.NewPCG(1, 2)")
+	rng := rand.New(rand.NewPCG(1, 2))
+	words := []uint64{1, 1 << 31, 1 << 32, 1 << 63, 1<<63 | 1, math.MaxUint64, math.MaxUint32, math.MaxUint32 << 32, 0x5555555555555555}
+	for range 3000 {
+		words = append(words, rng.Uint64(), rng.Uint64()&rng.Uint64()&rng.Uint64(), rng.Uint64()|rng.Uint64()|rng.Uint64())
+	}
+	for _, w := range words {
+		r := 0
+		for at := range 64 {
+			if w>>at&1 == 0 {
+				continue
+			}
+			if got := nthBit(w, r); got != at {
+				require.Equal(t, at, got, "bit %d of %#x", r, w)
+			}
+			r++
+		}
+	}
+}
+
+func TestNthIsTheSlowSelectForEveryRank(t *testing.T) {
+	for i, shape := range shapes {
+		t.Logf("seed: rand.NewPCG(2, %d)", i)
+		rng := rand.New(rand.NewPCG(2, uint64(i)))
+		a := Allow(slices.Values(shape.ports))
+		for _, fill := range []float64{0, 0.5, 0.9, 0.999} {
+			d := newDense(a)
+			for _, port := range shape.ports {
+				if rng.Float64() < fill {
+					d.take(bit(a, port))
+				}
+			}
+			r := 0
+			for at := range uint(64 * len(d.words)) {
+				if !d.free(at) {
+					continue
+				}
+				if got := d.nth(r); got != at {
+					require.Equal(t, at, got, "%s, %g full: rank %d of %d", shape.name, fill, r, d.n)
+				}
+				r++
+			}
+			require.Equal(t, r, d.n, "%s, %g full", shape.name, fill)
+		}
+	}
+}
+
+// Each of the four probes of a random number reads its own 16 bits, and each free port is hit by exactly one value of the
+// bits that the probe keeps: so, given that a probe hits, each free port is as likely as the next.
+func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
+	for i, shape := range shapes {
+		if len(shape.ports) < 2 {
+			continue
+		}
+		t.Logf("seed: rand.NewPCG(3, %d)", i)
+		rng := rand.New(rand.NewPCG(3, uint64(i)))
+		a := Allow(slices.Values(shape.ports))
+		d := newDense(a)
+		miss := bit(a, shape.ports[rng.IntN(a.n)])
+		d.take(miss)
+		for _, port := range shape.ports {
+			if rng.IntN(2) == 0 && d.free(bit(a, port)) && d.n > 1 {
+				d.take(bit(a, port))
+			}
+		}
+		lowest := d.nth(0)
+		for lane := range 4 {
+			hits := 0
+			for value := range uint(a.probe) + 1 {
+				first := uint64(0)
+				for j := range 4 {
+					bits := miss
+					if j == lane {
+						bits = value
+					}
+					garbage := rng.Uint64() &^ a.probe & (1<<16 - 1)
+					first |= (uint64(bits) | garbage) << (16 * j)
+				}
+				rand, left := script(first, drawFor(0, d.n))
+				got := d.choose(a.probe, rand)
+				if left() == 1 {
+					hits++
+					if got != value || !d.free(got) {
+						require.Fail(t, "a probe for one position gave another", "%s: %d gave %d", shape.name, value, got)
+					}
+				} else if got != lowest || value/64 < uint(len(d.words)) && d.free(value) {
+					require.Fail(t, "a probe missed a free port", "%s: %d gave %d", shape.name, value, got)
+				}
+			}
+			require.Equal(t, d.n, hits, "%s: probe %d", shape.name, lane)
+		}
+	}
+}
+
+// When all probes miss, and in a list, which does not probe, the choice is the r-th free port with r uniform.
+func TestAcquireFromAListTakesTheRthFreePort(t *testing.T) {
+	for i, shape := range shapes {
+		t.Logf("seed: rand.NewPCG(4, %d)", i)
+		rng := rand.New(rand.NewPCG(4, uint64(i)))
+		a := Allow(slices.Values(shape.ports))
+		for _, n := range []int{0, 1, 2, listMax / 2, listMax - 1, listMax} {
+			if n >= a.n {
+				continue
+			}
+			m := newModel(shape.ports)
+			var list []uint16
+			for len(m.used) < n {
+				port := shape.ports[rng.IntN(a.n)]
+				if n == 2 { // both ends
+					port = shape.ports[len(m.used)*(a.n-1)]
+				}
+				m.used[port] = true
+			}
+			for port := range m.used {
+				list = append(list, port)
+			}
+			slices.Sort(list)
+			free := m.free(a)
+			for r, want := range free {
+				if n == listMax && r%37 != 0 { // one more makes them bits, which takes a while
+					continue
+				}
+				s := Space{list: slices.Clone(list)}
+				rand, left := script(drawFor(r, len(free)))
+				got, ok := s.Acquire(a, rand)
+				if got != want || !ok || left() != 0 || s.Len(a) != n+1 || !s.Contains(a, want) {
+					require.Equal(t, want, got, "%s: rank %d of %d, in use %v", shape.name, r, len(free), list)
+					require.Fail(t, "took the right port and noted it wrongly")
+				}
+			}
+		}
+	}
+}
+
+func TestAcquireInTakesTheRthFreePortOfBothSets(t *testing.T) {
+	for i, shape := range shapes {
+		t.Logf("seed: rand.NewPCG(5, %d)", i)
+		rng := rand.New(rand.NewPCG(5, uint64(i)))
+		a := Allow(slices.Values(shape.ports))
+		for _, other := range shapes {
+			in := Allow(slices.Values(other.ports))
+			for _, n := range []int{1, listMax / 2, 3 * listMax, a.n - 3} {
+				if n >= a.n || n < 1 {
+					continue
+				}
+				var s Space
+				m := newModel(shape.ports)
+				for len(m.used) < n {
+					port, _ := s.Acquire(a, rng.Uint64)
+					m.used[port] = true
+				}
+				free := m.free(in)
+				missing := slices.IndexFunc(other.ports, func(port uint16) bool { return m.used[port] || !a.Contains(port) })
+				if missing < 0 || len(free) == 0 {
+					continue
+				}
+				miss := drawFor(missing, in.n) // both tries miss, so it counts
+				for k := range min(len(free), 50) {
+					r := k * (len(free) - 1) / max(1, min(len(free), 50)-1)
+					rand, left := script(miss, miss, drawFor(r, len(free)))
+					got, ok := s.AcquireIn(a, in, rand)
+					require.True(t, ok)
+					require.Equal(t, free[r], got, "%s in %s: rank %d of %d", other.name, shape.name, r, len(free))
+					require.Zero(t, left())
+					require.True(t, s.Release(a, got))
+				}
+			}
+		}
+	}
+}
+
+func TestAcquireInTriesEachPortOfTheSetEqually(t *testing.T) {
+	a := Allow(slices.Values(span(1024, 65535, 1)))
+	ports := span(5000, 5040, 2)
+	in := Allow(slices.Values(ports))
+	for rank, port := range ports {
+		var s Space
+		rand, left := script(drawFor(rank, in.n))
+		got, ok := s.AcquireIn(a, in, rand)
+		require.True(t, ok)
+		require.Equal(t, port, got)
+		require.Zero(t, left())
+	}
+}

@@ -1,0 +1,68 @@
+package tuple
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// ErrExhausted is what errors.Is finds in the error of an acquire for which no tuple was free, whatever else went wrong.
+var ErrExhausted = errors.New("no free local port")
+
+// ErrQueueFull is what errors.Is finds, beside ErrExhausted, in the error of an Acquire that was not let in to wait because
+// MaxWaiters others were waiting already.
+var ErrQueueFull = errors.New("too many are waiting already")
+
+// ExhaustedError is the error of an acquire for which no tuple was free: errors.Is finds ErrExhausted in it, and what Err
+// wraps.
+type ExhaustedError struct {
+	Dst     netip.AddrPort
+	InUse   int           // tuples in use towards Dst
+	Retired int           // tuples towards Dst that are cooling down
+	Next    time.Duration // how long until the first of the retired is free; 0 if none is retired
+	Err     error         // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
+}
+
+// Error says what was asked and what stood in the way.
+func (e *ExhaustedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v towards %v (%d in use, %d cooling down", ErrExhausted, e.Dst, e.InUse, e.Retired)
+	if e.Retired > 0 {
+		fmt.Fprintf(&b, ", the first of them free in %v", e.Next.Round(100*time.Millisecond))
+	}
+	b.WriteByte(')')
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Is reports whether target is ErrExhausted.
+func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
+
+// Unwrap returns Err.
+func (e *ExhaustedError) Unwrap() error { return e.Err }
+
+// Timeout reports whether the error is that of a deadline which passed while waiting, as in [net.Error].
+func (e *ExhaustedError) Timeout() bool {
+	t, ok := e.Err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+// checkDst says what keeps dst from being a destination, if anything does.
+func checkDst(dst netip.AddrPort) error {
+	var why string
+	switch {
+	case !dst.Addr().IsValid():
+		why = "it has no address"
+	case dst.Addr().Unmap().IsUnspecified():
+		why = "the unspecified address is that of no host"
+	case dst.Port() == 0:
+		why = "0 names no port"
+	default:
+		return nil
+	}
+	return fmt.Errorf("tuple: no destination %v: %s", dst, why)
+}

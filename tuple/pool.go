@@ -1,0 +1,191 @@
+package tuple
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ephemera-go/ephemera/alloc"
+)
+
+// Pool hands out tuples towards destinations: it chooses the source address and the source port. A tuple is free, in use
+// or retired, exactly one of the three, and is handed out only when it is free.
+//
+// The source addresses take turns. Among the free ports of the source every one is equally likely, whatever has gone
+// before, and unpredictable (RFC 6056). An acquire fails only if at some instant during the call no source had a free
+// port. It takes the same time at any fill, and does not allocate in the steady state.
+//
+// Memory follows the tuples held, not the destinations ever seen. An idle Pool runs no goroutine and no timer.
+//
+// The zero Pool is ready to use. Its fields must not be changed after its first use, and it must not be copied. It is safe
+// for concurrent use. A configuration that cannot work, or a destination that is none, is an error of TryAcquire and
+// Acquire; every other method then finds nothing in the Pool.
+type Pool struct {
+	// Sources are the addresses to send from. A destination is given a source of its own family. Of a prefix with more
+	// than 2^48 addresses, which is not enumerated, the first 2^48 are used.
+	//
+	// If it is empty, the operating system picks the address: there is one port space per destination, the tuples handed
+	// out have the unspecified address as their source, and the source address of a tuple handed in does not matter.
+	Sources []netip.Prefix
+
+	// Ports are the source ports. The zero Set means 1024-65535.
+	Ports alloc.Set
+
+	// MaxWaiters is how many Acquire calls may wait for one destination. 0 means 1,024; if negative, none may.
+	MaxWaiters int
+
+	rand  func() uint64 // nil: math/rand/v2's
+	init  sync.Mutex
+	state atomic.Pointer[state]
+}
+
+// shards is how many locks share the destinations: enough that two cores seldom meet, and 16 KiB.
+const shards = 64
+
+type state struct {
+	plan   *plan
+	seed   maphash.Seed
+	shards [shards]shard
+}
+
+func (p *Pool) ready() *state {
+	if st := p.state.Load(); st != nil {
+		return st
+	}
+	p.init.Lock()
+	defer p.init.Unlock()
+	st := p.state.Load()
+	if st == nil {
+		st = &state{plan: newPlan(p), seed: maphash.MakeSeed()}
+		p.state.Store(st)
+	}
+	return st
+}
+
+// shard returns the shard of a destination. The hash is keyed, so that nobody can choose destinations that meet in one.
+func (st *state) shard(key dstKey) *shard {
+	return &st.shards[maphash.Comparable(st.seed, key)%shards]
+}
+
+// TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an
+// ErrExhausted, in fact an *ExhaustedError.
+func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
+	st := p.ready()
+	key, from, err := st.plan.towards(dst)
+	if err != nil {
+		return Tuple{}, err
+	}
+	sh := st.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	t, d, ok := sh.acquire(key, from, st.plan)
+	if !ok {
+		return Tuple{}, sh.exhausted(d, nil)
+	}
+	return t, nil
+}
+
+// Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first
+// come, first served, as soon as a tuple towards it is released or has cooled down.
+//
+// If ctx ends first, or MaxWaiters others wait already, the error Is ErrExhausted, and ctx.Err() or ErrQueueFull too.
+func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
+	st := p.ready()
+	key, from, err := st.plan.towards(dst)
+	if err != nil {
+		return Tuple{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Tuple{}, fmt.Errorf("tuple: acquire towards %v: %w", dst, err)
+	}
+	sh := st.shard(key)
+	sh.mu.Lock()
+	t, d, ok := sh.acquire(key, from, st.plan)
+	if ok {
+		sh.mu.Unlock()
+		return t, nil
+	}
+	place, ok := sh.join(d, st.plan)
+	if !ok {
+		defer sh.mu.Unlock()
+		return Tuple{}, sh.exhausted(d, ErrQueueFull)
+	}
+	sh.mu.Unlock()
+	return sh.await(ctx, d, place, st.plan)
+}
+
+// Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
+// is not in Sources, or its port is not in Ports.
+func (p *Pool) Reserve(t Tuple) bool {
+	st := p.ready()
+	a, number, ok := st.plan.source(t)
+	if !ok {
+		return false
+	}
+	sh := st.shardOf(t)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.reserve(t, a, number, st.plan)
+}
+
+// Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not.
+func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
+
+// Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
+// (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use.
+func (p *Pool) Retire(t Tuple, d time.Duration) bool {
+	st := p.ready()
+	a, _, ok := st.plan.source(t)
+	if !ok {
+		return false
+	}
+	sh := st.shardOf(t)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.retire(t, a, d, st.plan)
+}
+
+// Contains reports whether t is in use or retired.
+func (p *Pool) Contains(t Tuple) bool {
+	st := p.ready()
+	a, _, ok := st.plan.source(t)
+	if !ok {
+		return false
+	}
+	sh := st.shardOf(t)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.contains(t, a, st.plan)
+}
+
+func (st *state) shardOf(t Tuple) *shard { return st.shard(dstKey{t.dst, t.dstPort}) }
+
+// Stats is how much a Pool holds.
+type Stats struct {
+	InUse        int // tuples in use
+	Retired      int // tuples that are cooling down
+	Waiting      int // Acquire calls that wait
+	Destinations int // destinations that hold a tuple or are waited for
+}
+
+// Stats counts what p holds. Each destination is counted at one instant, but not all at the same: the figures are exact
+// when nothing happens meanwhile.
+func (p *Pool) Stats() Stats {
+	st := p.ready()
+	var sum Stats
+	for i := range st.shards {
+		sh := &st.shards[i]
+		sh.mu.Lock()
+		sh.settle(st.plan)
+		sum.InUse += sh.inUse
+		sum.Retired += sh.cool.n
+		sum.Waiting += sh.waiting
+		sum.Destinations += len(sh.dsts.m)
+		sh.mu.Unlock()
+	}
+	return sum
+}

@@ -1,0 +1,106 @@
+package tuple
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+const arrow = "->"
+
+// Parse parses a valid Tuple as String writes it:
+//
+//	192.0.2.1:49152->198.51.100.7:443
+//	[2001:db8::1]:49152->[2001:db8::2]:443
+func Parse(s string) (Tuple, error) {
+	t, err := parse(s)
+	if err != nil {
+		return Tuple{}, fmt.Errorf("tuple: parse %q: %w", s, err)
+	}
+	return t, nil
+}
+
+func parse(s string) (Tuple, error) {
+	from, to, found := strings.Cut(s, arrow)
+	if !found {
+		return Tuple{}, errors.New("no -> between source and destination")
+	}
+	src, err := parseEnd("source", from)
+	if err != nil {
+		return Tuple{}, err
+	}
+	dst, err := parseEnd("destination", to)
+	if err != nil {
+		return Tuple{}, err
+	}
+	t := From(src, dst)
+	switch {
+	case src.Addr().Unmap().Is4() != dst.Addr().Unmap().Is4():
+		return Tuple{}, errors.New("source and destination are of different address families")
+	case dst.Addr().Unmap().IsUnspecified():
+		return Tuple{}, fmt.Errorf("%v is no destination", dst.Addr())
+	}
+	return t, nil
+}
+
+func parseEnd(which, s string) (netip.AddrPort, error) {
+	end, err := netip.ParseAddrPort(s)
+	switch {
+	case err != nil:
+		return end, fmt.Errorf("%s: want address:port or [address]:port: %w", which, err)
+	case end.Addr().Zone() != "":
+		return end, fmt.Errorf("%s: a tuple has no zone: leave out %%%s", which, end.Addr().Zone())
+	case end.Port() == 0:
+		return end, fmt.Errorf("%s: 0 names no port", which)
+	}
+	return end, nil
+}
+
+// MustParse is Parse for text that is known to be right, such as a literal: it panics where Parse fails.
+func MustParse(s string) Tuple {
+	t, err := Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// String returns t in the form of Parse, the one that net uses in its errors too.
+func (t Tuple) String() string {
+	text, _ := t.AppendText(make([]byte, 0, 64))
+	return string(text)
+}
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns.
+func (t Tuple) AppendText(b []byte) ([]byte, error) {
+	b = append(t.Src().AppendTo(b), arrow...)
+	return t.Dst().AppendTo(b), nil
+}
+
+// MarshalText implements [encoding.TextMarshaler]. The zero Tuple is the empty text.
+func (t Tuple) MarshalText() ([]byte, error) {
+	if t == (Tuple{}) {
+		return []byte{}, nil
+	}
+	return t.AppendText(nil)
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler] with Parse. The empty text is the zero Tuple.
+func (t *Tuple) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*t = Tuple{}
+		return nil
+	}
+	parsed, err := Parse(string(text))
+	if err == nil {
+		*t = parsed
+	}
+	return err
+}
+
+// String returns k in the form of a Tuple without a source port: "192.0.2.1->198.51.100.7:443".
+func (k Key) String() string {
+	b := append(k.Src().AppendTo(make([]byte, 0, 64)), arrow...)
+	return string(k.Dst().AppendTo(b))
+}

@@ -1,0 +1,178 @@
+package dialer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+const (
+	// timeWait is how long Linux keeps a tuple that it closed first (TCP_TIMEWAIT_LEN in include/net/tcp.h).
+	timeWait = 60 * time.Second
+
+	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
+	// tried again, which costs some 10 µs.
+	parked = 10 * time.Second
+)
+
+// attempt is the dial of one address.
+type attempt struct {
+	*call
+	remote netip.AddrPort
+	routed bool // the kernel has a source address for remote
+}
+
+// dial connects from the first tuple that the kernel does not say is taken. Each tuple is given back on every way out
+// but success, after its socket is closed.
+func (a *attempt) dial(ctx context.Context) (*TCPConn, error) {
+	if a.local.Port() != 0 {
+		return a.dialFrom(ctx)
+	}
+	for {
+		t, err := a.acquire(ctx)
+		if err != nil {
+			return nil, a.opError(a.local, a.remote, err)
+		}
+		conn, err := a.try(ctx, t, a.pool)
+		if !errors.Is(err, errTaken) {
+			return conn, err
+		}
+		doubtFacts()
+		if ctx.Err() != nil {
+			return nil, a.opError(a.localOf(t), a.remote, ctx.Err())
+		}
+	}
+}
+
+// dialFrom connects from the port that the caller asked for. A port or source that is not the pool's has no account.
+func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
+	src := a.local
+	if !src.Addr().IsValid() {
+		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
+	}
+	t, pool := tuple.From(src, a.remote), a.pool
+	if !pool.Reserve(t) {
+		if pool.Contains(t) {
+			return nil, a.opError(a.local, a.remote, errPortInUse)
+		}
+		pool = nil
+	}
+	conn, err := a.try(ctx, t, pool)
+	if errors.Is(err, errTaken) {
+		err = a.opError(a.local, a.remote, errPortInUse)
+	}
+	return conn, err
+}
+
+func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
+	t, err := a.pool.TryAcquire(a.remote)
+	if err != nil && a.Wait != 0 && errors.Is(err, tuple.ErrExhausted) {
+		if a.Wait > 0 {
+			waiting, cancel := context.WithTimeout(ctx, a.Wait)
+			defer cancel()
+			ctx = waiting
+		}
+		t, err = a.pool.Acquire(ctx, a.remote)
+	}
+	if errors.Is(err, tuple.ErrExhausted) {
+		err = exhaustedError{err}
+	}
+	return t, err
+}
+
+// try connects from the tuple t, which is held in pool, or in none if pool is nil. The error is errTaken if the kernel
+// says that t is in use, and t is then parked.
+func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (conn *TCPConn, err error) {
+	rest := timeWait // for a caller's Control that ends the goroutine: what became of the socket is not known
+	held := lease{pool, t}
+	defer func() {
+		if conn == nil {
+			held.end(rest)
+		}
+	}()
+
+	l := laneOf(t.Src().Port())
+	raw, err := a.connect(ctx, t, l)
+	if err == nil {
+		got := localAddrPort(raw)
+		switch {
+		case l == kernelLane:
+			held = held.moveTo(tuple.From(got, a.remote))
+		case got.Port() != t.Src().Port(): // the sysctl no longer says what it said
+			err = errTaken
+		}
+		if sameAddrPort(got, a.remote) {
+			err = errTaken // TCP's simultaneous open: the socket is connected to itself
+		}
+		if err == nil {
+			return newTCPConn(raw, held), nil
+		}
+		abort(raw)
+	}
+	rest = 0
+	switch {
+	case errors.Is(err, errTaken):
+		rest = parked
+		return nil, errTaken
+	case a.isTaken(ctx, err, t):
+		rest = parked
+		return nil, errTaken
+	case ctx.Err() != nil:
+		rest = a.afterGivingUp(t)
+	}
+	if _, panicked := err.(controlPanic); panicked {
+		return nil, err
+	}
+	return nil, a.opError(a.localOf(t), a.remote, a.explain(err, t))
+}
+
+// isTaken reports whether err is the kernel saying that t is in use, as opposed to a destination or source that cannot
+// work with any port.
+func (a *attempt) isTaken(ctx context.Context, err error, t tuple.Tuple) bool {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	if !ok {
+		return false
+	}
+	switch {
+	case call.Syscall == "bind" && errors.Is(err, syscall.EADDRINUSE),
+		call.Syscall == "connect" && errors.Is(err, syscall.EADDRINUSE):
+		return true
+	case call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL):
+		// With no source given, the kernel says the same if it has none itself.
+		a.routed = a.routed || !t.Src().Addr().IsUnspecified() || a.local.Addr().IsValid() || hasRoute(ctx, a.remote)
+		return a.routed
+	}
+	return false
+}
+
+// localOf returns the local end of t as far as it is known before the kernel has chosen an address.
+func (a *attempt) localOf(t tuple.Tuple) netip.AddrPort {
+	ip := t.Src().Addr()
+	if ip.IsUnspecified() {
+		ip = a.local.Addr()
+	}
+	return netip.AddrPortFrom(ip, t.Src().Port())
+}
+
+func localAddrPort(conn net.Conn) netip.AddrPort {
+	local, _ := conn.LocalAddr().(*net.TCPAddr)
+	return local.AddrPort()
+}
+
+func unspecified(family netip.Addr) netip.Addr {
+	if family.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// sameAddrPort compares without regard to the zone, which a loopback or a host's own address may or may not carry.
+func sameAddrPort(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && a.Addr().Unmap().WithZone("") == b.Addr().Unmap().WithZone("")
+}

@@ -1,0 +1,101 @@
+package dialer
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// Dialer is a drop-in for [net.Dialer] whose connections each have a 4-tuple of their own.
+//
+// The zero value is ready to use: it is the zero net.Dialer, with the local ports of the host. A Dialer may be copied. It
+// is safe for concurrent use; its fields must not be changed while it is used.
+type Dialer struct {
+	// NetDialer makes the connections: its Control, Resolver, Timeout, KeepAlive and so on hold. nil means the zero
+	// net.Dialer. It is never modified.
+	//
+	// A LocalAddr with a port asks for that port, which is taken into use in the pool if the pool has it. A LocalAddr
+	// without a port names the source address, and is refused together with a pool that has Sources.
+	NetDialer *net.Dialer
+
+	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources. Dialers that
+	// share source addresses should share a pool. nil means one pool for every Dialer of the process, without Sources and
+	// with the ports that HostPorts returned when it was first used. UDP is not used yet: see DialContext.
+	TCP, UDP *tuple.Pool
+
+	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
+	// and the context allow. 0 means not at all, a negative Wait as long as those allow.
+	Wait time.Duration
+}
+
+// Dial is DialContext with the background context.
+func (d *Dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+// DialContext connects to address as [net.Dialer.DialContext] does. For the networks tcp, tcp4 and tcp6 the connection is
+// a [*TCPConn]; every other network is passed to NetDialer as it is.
+//
+// Each address that a name resolves to is an attempt with a tuple of its own, raced as net.Dialer does (RFC 6555) and
+// given its share of the timeout. Addresses of a family in which the pool has no source are left out.
+//
+// Its errors are [*net.OpError]. If no tuple was free in time, errors.Is finds [tuple.ErrExhausted] and
+// syscall.EADDRNOTAVAIL.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if ctx == nil {
+		panic("nil context")
+	}
+	nd := d.NetDialer
+	if nd == nil {
+		nd = new(net.Dialer)
+	}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+	default:
+		return nd.DialContext(ctx, network, address)
+	}
+	ctx, cancel := dialContext(ctx, nd)
+	defer cancel()
+
+	c, err := newCall(d, nd, network)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
+	}
+	addrs, err := c.resolve(ctx, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
+	}
+	conn, err := c.race(ctx, addrs)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// dialContext returns ctx with the limits that nd sets: its Timeout, Deadline and Cancel.
+func dialContext(ctx context.Context, nd *net.Dialer) (context.Context, context.CancelFunc) {
+	deadline := nd.Deadline
+	if nd.Timeout != 0 { // a negative one has passed, as for net.Dialer
+		if d := time.Now().Add(nd.Timeout); deadline.IsZero() || d.Before(deadline) {
+			deadline = d
+		}
+	}
+	cancel := func() {}
+	if !deadline.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+	}
+	if nd.Cancel == nil {
+		return ctx, cancel
+	}
+	ctx, cancel2 := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-nd.Cancel:
+			cancel2()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel2(); cancel() }
+}

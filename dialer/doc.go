@@ -1,0 +1,28 @@
+// Package dialer opens connections: its [Dialer] is a drop-in for [net.Dialer] that gives each TCP connection a 4-tuple of
+// its own, so that one local port serves many destinations at once.
+//
+//	var d dialer.Dialer
+//	transport := &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}
+//
+// A [tuple.Pool] chooses the local port, and the local address if it has sources, for each address that is tried, and
+// gets them back on every way out: when the connection is closed, after the 60 seconds of TIME_WAIT if that is on this
+// side, and when the attempt fails.
+//
+// # Linux
+//
+// There are two ways to make the kernel use an exact port without reserving it for one connection, and the port alone says
+// which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE, from Linux
+// 6.3 on: such ports are shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound
+// with SO_REUSEADDR. Where the kernel says that another process has the tuple, the next one is tried.
+//
+// # Other systems
+//
+// The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits and counts, but does
+// not make ports be shared.
+//
+// # Errors
+//
+// Errors are [*net.OpError]. If no tuple is free, errors.Is finds both [tuple.ErrExhausted] and syscall.EADDRNOTAVAIL:
+//
+//	dial tcp 198.51.100.7:443: no free local port towards 198.51.100.7:443 (28232 in use, 0 cooling down): cannot assign requested address
+package dialer

@@ -1,0 +1,57 @@
+package dialer
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// errTaken says that the kernel has another use for a tuple. It does not leave the package.
+var errTaken = errors.New("the kernel says that the tuple is in use")
+
+// errPortInUse is the error for a local port that the caller asked for by number.
+var errPortInUse = fmt.Errorf("the local port is in use towards this address already: %w", syscall.EADDRINUSE)
+
+// controlPanic is a panic of the caller's Control on its way through net.Dialer.
+type controlPanic struct{ value any }
+
+func (p controlPanic) Error() string { return fmt.Sprintf("panic in Control: %v", p.value) }
+
+// exhaustedError adds to the pool's error what programs look for when a plain dial finds no port: the errno and its text.
+type exhaustedError struct{ err error }
+
+func (e exhaustedError) Error() string        { return e.err.Error() + ": " + syscall.EADDRNOTAVAIL.Error() }
+func (e exhaustedError) Unwrap() error        { return e.err }
+func (e exhaustedError) Is(target error) bool { return target == syscall.EADDRNOTAVAIL }
+
+// Timeout is for net.OpError, which does not look further than one level.
+func (e exhaustedError) Timeout() bool {
+	x, ok := errors.AsType[*tuple.ExhaustedError](e.err)
+	return ok && x.Timeout()
+}
+
+// sourceError is the error for a source address that the kernel does not let us use.
+type sourceError struct {
+	source netip.Addr
+	err    error
+}
+
+func (e sourceError) Error() string {
+	return fmt.Sprintf("%v is not an address of this host: add it to an interface, or take it out of the pool's Sources: %v", e.source, e.err)
+}
+
+func (e sourceError) Unwrap() error { return e.err }
+
+// explain says more of err, the end of an attempt from t, where the errno alone would mislead.
+func (a *attempt) explain(err error, t tuple.Tuple) error {
+	source := a.localOf(t).Addr()
+	call, ok := errors.AsType[*os.SyscallError](err)
+	if ok && call.Syscall == "bind" && source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return sourceError{source, err}
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+package dialer
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/sockopt"
+)
+
+// lane is a way to make the kernel use an exact local port.
+//
+// It follows from the port alone, so that all processes of a host agree: the two do not mix on one port. The range lane
+// takes a few hundred nanoseconds more than a plain dial, however many destinations share the port, and coexists with the
+// kernel's own choices; but the kernel grants it only the ports that it would choose itself. In the bind lane the kernel
+// walks all sockets on the port: 9 µs for 100 destinations, 77 µs for 1,000.
+type lane uint8
+
+const (
+	kernelLane lane = iota // the kernel chooses: not Linux
+	rangeLane              // IP_LOCAL_PORT_RANGE names the one port
+	bindLane               // SO_REUSEADDR, and bind(2) to the port
+)
+
+// prepare sets the options of a socket that is to connect from port; bound says whether it will be bound first.
+func (l lane) prepare(fd int, port uint16, bound bool) error {
+	switch l {
+	case rangeLane:
+		if bound {
+			if err := sockopt.BindAddressOnly(fd); err != nil {
+				return err
+			}
+		}
+		return sockopt.OnePort(fd, port)
+	case bindLane:
+		return sockopt.ShareBind(fd)
+	}
+	return nil
+}
+
+// kernelFacts is what the lanes depend on.
+type kernelFacts struct {
+	ranged alloc.Set // the ports of the range lane
+	read   time.Time
+}
+
+var facts atomic.Pointer[kernelFacts]
+
+// staleFacts is the age at which facts that may be wrong are read again, 20 µs of work.
+const staleFacts = time.Second
+
+func laneOf(port uint16) lane {
+	if !sockopt.Supported {
+		return kernelLane
+	}
+	f := facts.Load()
+	if f == nil {
+		f = readFacts()
+	}
+	if f.ranged.Contains(port) {
+		return rangeLane
+	}
+	return bindLane
+}
+
+// doubtFacts has the facts read again unless that was done just now: somebody may have changed the sysctls.
+func doubtFacts() {
+	if f := facts.Load(); f != nil && time.Since(f.read) > staleFacts {
+		readFacts()
+	}
+}
+
+func readFacts() *kernelFacts {
+	f := &kernelFacts{read: time.Now()}
+	if sockopt.HasPortRange() {
+		if ports, err := HostPorts(); err == nil {
+			f.ranged = ports
+		}
+	}
+	facts.Store(f)
+	return f
+}

@@ -1,0 +1,144 @@
+package dialer
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	fallbackDelay = 300 * time.Millisecond // net.Dialer's default
+	leastShare    = 2 * time.Second        // of a timeout, for one of several addresses
+)
+
+// outcome is how a series of attempts ended.
+type outcome struct {
+	conn    *TCPConn
+	err     error
+	primary bool
+}
+
+// race connects to the first of addrs that answers: those of the family of the first one in turn and, if that takes longer
+// than FallbackDelay, the others at the same time.
+func (c *call) race(ctx context.Context, addrs []netip.AddrPort) (*TCPConn, error) {
+	primaries, fallbacks := addrs, []netip.AddrPort(nil)
+	if c.network == "tcp" && c.nd.FallbackDelay >= 0 {
+		primaries, fallbacks = partition(addrs)
+	}
+	if len(fallbacks) == 0 {
+		return c.series(ctx, primaries).finish()
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	returned := make(chan struct{})
+	defer close(returned)
+	results := make(chan outcome)
+	start := func(addrs []netip.AddrPort, primary bool) {
+		r := c.series(ctx, addrs)
+		r.primary = primary
+		select {
+		case results <- r:
+		case <-returned:
+			if conn, err := r.finish(); err == nil {
+				conn.Close()
+			}
+		}
+	}
+
+	delay := c.nd.FallbackDelay
+	if delay == 0 {
+		delay = fallbackDelay
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	go start(primaries, true)
+	var first *outcome // that failed
+	for {
+		select {
+		case <-timer.C:
+			go start(fallbacks, false)
+		case r := <-results:
+			if _, panicked := r.err.(controlPanic); r.err == nil || panicked {
+				return r.finish()
+			}
+			if first != nil {
+				if r.primary {
+					first = &r // its error is the more telling one
+				}
+				return first.finish()
+			}
+			first = &r
+			if r.primary && timer.Stop() {
+				timer.Reset(0)
+			}
+		}
+	}
+}
+
+// finish returns what came out. If the caller's Control panicked, it goes on panicking, in the goroutine of whoever
+// wants to know.
+func (r outcome) finish() (*TCPConn, error) {
+	if p, ok := r.err.(controlPanic); ok {
+		panic(p.value)
+	}
+	return r.conn, r.err
+}
+
+// partition returns the addresses of the family of the first one, and the others.
+func partition(addrs []netip.AddrPort) (primaries, fallbacks []netip.AddrPort) {
+	for _, a := range addrs {
+		if a.Addr().Is4() == addrs[0].Addr().Is4() {
+			primaries = append(primaries, a)
+		} else {
+			fallbacks = append(fallbacks, a)
+		}
+	}
+	return primaries, fallbacks
+}
+
+// series tries addrs in turn, each with its share of the time that is left. If none answers, the error is that of the
+// first.
+func (c *call) series(ctx context.Context, addrs []netip.AddrPort) (r outcome) {
+	for i, addr := range addrs {
+		conn, err := c.within(ctx, addr, len(addrs)-i)
+		if _, panicked := err.(controlPanic); err == nil || panicked {
+			return outcome{conn: conn, err: err}
+		}
+		if r.err == nil {
+			r.err = err
+		}
+	}
+	return r
+}
+
+// within makes an attempt in an equal share of the time that ctx leaves to n of them.
+func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (*TCPConn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, c.opError(netip.AddrPort{}, addr, err)
+	}
+	if deadline, ok := ctx.Deadline(); ok && n > 1 {
+		left := time.Until(deadline)
+		share := min(max(left/time.Duration(n), leastShare), left)
+		shared, cancel := context.WithTimeout(ctx, share)
+		defer cancel()
+		ctx = shared
+	}
+	a := attempt{call: c, remote: addr}
+	return a.dial(ctx)
+}
+
+// opError makes err an error of the dial from local, which may be unknown in part, to remote.
+func (c *call) opError(local, remote netip.AddrPort, err error) error {
+	e := &net.OpError{Op: "dial", Net: c.network, Err: err}
+	if local.IsValid() || local.Port() != 0 {
+		e.Source = net.TCPAddrFromAddrPort(local)
+	} else if c.nd.LocalAddr != nil {
+		e.Source = c.nd.LocalAddr
+	}
+	if remote.IsValid() {
+		e.Addr = net.TCPAddrFromAddrPort(remote)
+	}
+	return e
+}

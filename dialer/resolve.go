@@ -1,0 +1,147 @@
+package dialer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// call is one DialContext for a TCP network.
+type call struct {
+	*Dialer
+	nd      *net.Dialer
+	network string
+	pool    *tuple.Pool
+	local   netip.AddrPort // NetDialer.LocalAddr; its address is not valid, or its port is 0, where the pool chooses
+}
+
+func newCall(d *Dialer, nd *net.Dialer, network string) (*call, error) {
+	c := &call{Dialer: d, nd: nd, network: network, pool: d.TCP}
+	if c.pool == nil {
+		c.pool = hostTCP()
+	}
+	switch local := nd.LocalAddr.(type) {
+	case nil:
+	case *net.TCPAddr:
+		if local == nil {
+			break
+		}
+		ip := local.AddrPort().Addr().Unmap()
+		if ip.IsUnspecified() {
+			ip = netip.Addr{}
+		}
+		if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
+			return nil, fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
+		}
+		if local.Port < 0 || local.Port > 65535 {
+			return nil, &net.AddrError{Err: "invalid port", Addr: local.String()}
+		}
+		c.local = netip.AddrPortFrom(ip, uint16(local.Port))
+	default:
+		return nil, &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
+	}
+	return c, nil
+}
+
+// resolve returns the addresses to try, in the resolver's order (RFC 6724).
+func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
+	if address == "" {
+		return nil, errors.New("missing address")
+	}
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	resolver := c.nd.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	port, err := resolver.LookupPort(ctx, c.network, service)
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		return nil, &net.AddrError{Err: "port 0 is that of no service: name the port to connect to", Addr: address}
+	}
+	ips, err := c.lookup(ctx, resolver, host)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.AddrPort
+	sourceless := 0
+	for _, ip := range ips {
+		ip = loopbackIfUnspecified(ip.Unmap())
+		switch {
+		case c.network == "tcp4" && !ip.Is4(), c.network == "tcp6" && ip.Is4():
+		case !c.hasSource(ip):
+			sourceless++
+		default:
+			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
+		}
+	}
+	switch {
+	case len(addrs) > 0:
+		return addrs, nil
+	case sourceless > 0:
+		return nil, &net.AddrError{Err: "no local address of the family of any address to connect to", Addr: address}
+	}
+	return nil, &net.AddrError{Err: "no suitable address found", Addr: host}
+}
+
+func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) ([]netip.Addr, error) {
+	if host == "" { // the local system
+		if c.network == "tcp6" {
+			return []netip.Addr{netip.IPv6Unspecified()}, nil
+		}
+		return []netip.Addr{netip.IPv4Unspecified()}, nil
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip == netip.IPv6Unspecified() { // as net: a host may bind :: and yet not reach itself there (golang/go#18806)
+			return []netip.Addr{ip, netip.IPv4Unspecified()}, nil
+		}
+		return []netip.Addr{ip}, nil
+	}
+	if c.network == "tcp4" {
+		return resolver.LookupNetIP(ctx, "ip4", host)
+	}
+	found, err := resolver.LookupIPAddr(ctx, host) // unlike LookupNetIP it keeps zones
+	if err != nil {
+		return nil, err
+	}
+	ips := make([]netip.Addr, 0, len(found))
+	for _, a := range found {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			ips = append(ips, ip.WithZone(a.Zone))
+		}
+	}
+	return ips, nil
+}
+
+// loopbackIfUnspecified makes explicit what the kernel makes of the unspecified address as a destination, so that the two
+// share one port space.
+func loopbackIfUnspecified(ip netip.Addr) netip.Addr {
+	switch ip {
+	case netip.IPv4Unspecified():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case netip.IPv6Unspecified():
+		return netip.IPv6Loopback()
+	}
+	return ip
+}
+
+// hasSource reports whether there is a local address of the family of dst to connect from.
+func (c *call) hasSource(dst netip.Addr) bool {
+	if local := c.local.Addr(); local.IsValid() {
+		return local.Is4() == dst.Is4()
+	}
+	for _, p := range c.pool.Sources {
+		if p.Addr().Unmap().Is4() == dst.Is4() {
+			return true
+		}
+	}
+	return len(c.pool.Sources) == 0
+}

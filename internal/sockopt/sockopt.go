@@ -1,0 +1,21 @@
+// Package sockopt sets and reads the socket options by which a dial gets an exact local port. Its Linux half follows
+// net/ipv4/ip_sockglue.c, inet_connection_sock.c and tcp.c; elsewhere it does nothing.
+package sockopt
+
+// State is what a TCP socket says of itself just before it is closed.
+type State struct {
+	TCP   uint8 // a state of include/net/tcp_states.h
+	Abort bool  // SO_LINGER of zero is set: close(2) sends a reset
+}
+
+// The states of include/net/tcp_states.h that a connected socket can be in.
+const (
+	Established = 1
+	FinWait1    = 4
+	FinWait2    = 5
+	TimeWait    = 6
+	Close       = 7
+	CloseWait   = 8
+	LastAck     = 9
+	Closing     = 11
+)

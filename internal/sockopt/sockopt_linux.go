@@ -1,0 +1,71 @@
+package sockopt
+
+import (
+	"encoding/binary"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supported reports whether exact local ports are to be had on this system.
+const Supported = true
+
+// HasPortRange reports whether the kernel knows IP_LOCAL_PORT_RANGE: Linux 6.3 and later do.
+var HasPortRange = sync.OnceValue(func() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	}
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil
+})
+
+// OnePort makes the kernel choose port, and no other, when the socket connects. The kernel ignores a port outside
+// net.ipv4.ip_local_port_range without a word.
+func OnePort(fd int, port uint16) error {
+	return set("IP_LOCAL_PORT_RANGE", fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port))
+}
+
+// BindAddressOnly makes a bind to port 0 leave the choice of the port to connect.
+func BindAddressOnly(fd int) error {
+	return set("IP_BIND_ADDRESS_NO_PORT", fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+// ShareBind lets several sockets that all ask for it bind one port.
+func ShareBind(fd int) error {
+	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+}
+
+// AbortOnClose makes close(2) send a reset and leave no TIME_WAIT.
+func AbortOnClose(fd int) error {
+	err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	return os.NewSyscallError("setsockopt SO_LINGER", err)
+}
+
+// Read returns the state of a TCP socket.
+func Read(fd int) (State, error) {
+	// TCP_INFO cut off after 4 bytes, of which the state is the first.
+	info, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return State{}, os.NewSyscallError("getsockopt TCP_INFO", err)
+	}
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], uint32(info))
+	// SO_LINGER cut off after its first int, whether it is on, says too little: it is two ints.
+	linger, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	if err != nil {
+		return State{}, os.NewSyscallError("getsockopt SO_LINGER", err)
+	}
+	var l [8]byte
+	binary.NativeEndian.PutUint64(l[:], linger)
+	on, seconds := binary.NativeEndian.Uint32(l[:4]), binary.NativeEndian.Uint32(l[4:])
+	return State{TCP: b[0], Abort: on != 0 && seconds == 0}, nil
+}
+
+func set(name string, fd, level, option, value int) error {
+	return os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(fd, level, option, value))
+}

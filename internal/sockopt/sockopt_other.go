@@ -1,0 +1,26 @@
+//go:build !linux
+
+package sockopt
+
+import "errors"
+
+// Supported reports whether exact local ports are to be had on this system.
+const Supported = false
+
+// HasPortRange reports false.
+func HasPortRange() bool { return false }
+
+// OnePort is for Linux.
+func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }
+
+// BindAddressOnly is for Linux.
+func BindAddressOnly(fd int) error { return errors.ErrUnsupported }
+
+// ShareBind is for Linux.
+func ShareBind(fd int) error { return errors.ErrUnsupported }
+
+// AbortOnClose is for Linux.
+func AbortOnClose(fd int) error { return errors.ErrUnsupported }
+
+// Read is for Linux.
+func Read(fd int) (State, error) { return State{}, errors.ErrUnsupported }

@@ -1,0 +1,167 @@
+package sockdiag
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// The numbers of include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
+// Integers are in the host's byte order, ports and addresses in the network's.
+const (
+	messageHeader = 16 // struct nlmsghdr
+	attrHeader    = 4  // struct nlattr
+	requestSize   = 56 // struct inet_diag_req_v2
+	replySize     = 72 // struct inet_diag_msg
+
+	typeError       = 2  // NLMSG_ERROR
+	typeDone        = 3  // NLMSG_DONE
+	typeSockDiag    = 20 // SOCK_DIAG_BY_FAMILY
+	flagRequest     = 0x1
+	flagInterrupted = 0x10  // NLM_F_DUMP_INTR
+	flagDump        = 0x300 // NLM_F_ROOT | NLM_F_MATCH
+	attrBytecode    = 1     // INET_DIAG_REQ_BYTECODE
+	timerTimeWait   = 3
+	noCookie        = ^uint32(0) // INET_DIAG_NOCOOKIE
+	alignment       = 4
+)
+
+// appendDump appends the message that asks for every socket of one family that
+// matches q.
+func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
+	code, err := q.bytecode()
+	if err != nil {
+		return b, err
+	}
+	states := q.States
+	if states == 0 {
+		states = everyState
+	}
+	size := messageHeader + requestSize
+	if len(code) > 0 {
+		size += attrHeader + len(code)
+	}
+	b = appendHeader(b, size, flagRequest|flagDump, seq)
+	b = append(b, byte(family), byte(q.protocol()), 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, uint32(states))
+	b = append(b, make([]byte, 48)...) // struct inet_diag_sockid: any
+	if len(code) > 0 {
+		b = binary.NativeEndian.AppendUint16(b, uint16(attrHeader+len(code)))
+		b = binary.NativeEndian.AppendUint16(b, attrBytecode)
+		b = append(b, code...)
+	}
+	return b, nil
+}
+
+// appendLookup appends the message that asks for the socket with exactly these
+// ends, which must be of one family and without zones.
+func appendLookup(b []byte, protocol Protocol, local, remote netip.AddrPort, seq uint32) []byte {
+	family := IPv4
+	if local.Addr().Is6() {
+		family = IPv6
+	}
+	first, second := local, remote
+	if protocol == UDP {
+		// udp_dump_one takes them the other way round, "for historical reasons".
+		first, second = remote, local
+	}
+	b = appendHeader(b, messageHeader+requestSize, flagRequest, seq)
+	b = append(b, byte(family), byte(protocol), 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, ^uint32(0))
+	b = binary.BigEndian.AppendUint16(b, first.Port())
+	b = binary.BigEndian.AppendUint16(b, second.Port())
+	b = appendAddr(b, first.Addr())
+	b = appendAddr(b, second.Addr())
+	b = binary.NativeEndian.AppendUint32(b, 0) // any interface
+	b = binary.NativeEndian.AppendUint32(b, noCookie)
+	return binary.NativeEndian.AppendUint32(b, noCookie)
+}
+
+func appendHeader(b []byte, size int, flags uint16, seq uint32) []byte {
+	b = binary.NativeEndian.AppendUint32(b, uint32(size))
+	b = binary.NativeEndian.AppendUint16(b, typeSockDiag)
+	b = binary.NativeEndian.AppendUint16(b, flags)
+	b = binary.NativeEndian.AppendUint32(b, seq)
+	return binary.NativeEndian.AppendUint32(b, 0) // to the kernel
+}
+
+// appendAddr appends an address in the 16 bytes that it has in a sockid, IPv4 in
+// the first four.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	var field [16]byte
+	copy(field[:], a.AsSlice())
+	return append(b, field[:]...)
+}
+
+// message is one netlink message; its payload lies in the datagram.
+type message struct {
+	kind    uint16
+	flags   uint16
+	seq     uint32
+	payload []byte
+}
+
+// nextMessage splits the first message off a datagram.
+func nextMessage(b []byte) (m message, rest []byte, err error) {
+	if len(b) < messageHeader {
+		return m, nil, fmt.Errorf("the kernel's answer ends within a header: %d bytes left of %d", len(b), messageHeader)
+	}
+	size := binary.NativeEndian.Uint32(b)
+	if size < messageHeader || uint64(size) > uint64(len(b)) {
+		return m, nil, fmt.Errorf("the kernel's answer holds a message of %d bytes in %d", size, len(b))
+	}
+	m = message{
+		kind:    binary.NativeEndian.Uint16(b[4:]),
+		flags:   binary.NativeEndian.Uint16(b[6:]),
+		seq:     binary.NativeEndian.Uint32(b[8:]),
+		payload: b[messageHeader:size],
+	}
+	aligned := (int(size) + alignment - 1) &^ (alignment - 1)
+	return m, b[min(aligned, len(b)):], nil
+}
+
+// errno returns the error number of an NLMSG_ERROR or NLMSG_DONE, 0 for success.
+// A message without one is a success: old kernels end a dump so.
+func (m message) errno() int {
+	if len(m.payload) < 4 {
+		return 0
+	}
+	return -int(int32(binary.NativeEndian.Uint32(m.payload)))
+}
+
+// decodeSocket decodes struct inet_diag_msg, which does not name its protocol.
+// The attributes that may follow are skipped.
+func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
+	if len(b) < replySize {
+		return Socket{}, fmt.Errorf("the kernel's answer describes a socket in %d bytes of %d", len(b), replySize)
+	}
+	s := Socket{
+		Protocol: protocol,
+		Family:   Family(b[0]),
+		State:    State(b[1]),
+		UID:      binary.NativeEndian.Uint32(b[64:]),
+		Inode:    binary.NativeEndian.Uint32(b[68:]),
+	}
+	local, ok := decodeAddr(b[8:24], s.Family)
+	remote, _ := decodeAddr(b[24:40], s.Family)
+	if !ok {
+		return Socket{}, fmt.Errorf("the kernel's answer describes a socket of %s, which was not asked for", s.Family)
+	}
+	s.Local = netip.AddrPortFrom(local, binary.BigEndian.Uint16(b[4:]))
+	s.Remote = netip.AddrPortFrom(remote, binary.BigEndian.Uint16(b[6:]))
+	if b[2] == timerTimeWait {
+		s.Expires = time.Duration(binary.NativeEndian.Uint32(b[52:])) * time.Millisecond
+	}
+	return s, nil
+}
+
+func decodeAddr(b []byte, family Family) (netip.Addr, bool) {
+	switch family {
+	case IPv4:
+		return netip.AddrFrom4([4]byte(b)), true
+	case IPv6:
+		return netip.AddrFrom16([16]byte(b)).Unmap(), true
+	}
+	return netip.Addr{}, false
+}

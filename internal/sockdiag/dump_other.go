@@ -1,0 +1,20 @@
+//go:build !linux
+
+package sockdiag
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+)
+
+func unsupported() error {
+	return fmt.Errorf("%s has no netlink; only Linux can be asked about its sockets: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+func walk(Query, []Family, func(Socket) bool, *bool) error { return unsupported() }
+
+func find(Protocol, netip.AddrPort, netip.AddrPort) (Socket, bool, error) {
+	return Socket{}, false, unsupported()
+}

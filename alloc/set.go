@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"iter"
+	"math/bits"
 	"sync"
 
 	"github.com/bits-and-blooms/bitset"
@@ -83,7 +84,7 @@ func (s Set) Difference(t Set) Set { return newSet(s.bits().Difference(t.bits())
 func (s Set) Slice(i, n int) Set {
 	b := newBits()
 	if 0 <= i && i < n {
-		first, end := s.Len()*i/n, s.Len()*(i+1)/n
+		first, end := share(s.Len(), i, n), share(s.Len(), i+1, n)
 		rank := 0
 		for port := range s.All() {
 			if rank >= end {
@@ -96,6 +97,13 @@ func (s Set) Slice(i, n int) Set {
 		}
 	}
 	return newSet(b)
+}
+
+// share returns total*i/n, for 0 <= i <= n. The product may not fit an int.
+func share(total, i, n int) int {
+	hi, lo := bits.Mul64(uint64(total), uint64(i))
+	quotient, _ := bits.Div64(hi, lo, uint64(n))
+	return int(quotient)
 }
 
 func (s Set) bits() *bitset.BitSet {

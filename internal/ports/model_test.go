@@ -175,36 +175,18 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 		t.Helper()
 		require.Fail(t, fmt.Sprintf(format, args...), "%d of %d in use, on the way to %d", len(held), a.n, target)
 	}
-	acquire := func() (port uint16, ok bool) {
-		port, ok = s.Acquire(a, rng.Uint64)
-		if ok != (len(held) < a.n) || ok && !m.isFree(port) {
-			wrong("Acquire gave %d, %t", port, ok)
-		}
-		return port, ok
-	}
-	release := func(i int) {
-		port := held[i]
-		if !s.Release(a, port) || s.Release(a, port) {
-			wrong("Release(%d) did not work exactly once", port)
-		}
-		held[i] = held[len(held)-1]
-		held = held[:len(held)-1]
-		delete(m.used, port)
-	}
 	for step, settle := 0, 50; settle > 0 || len(held) != target; step++ {
-		settle--
-		if len(held) != target && settle >= 0 {
-			settle = 50
+		if len(held) == target {
+			settle--
 		}
 		op := rng.IntN(16)
-		if settle < 0 { // the last steps left it beside the target
+		if settle <= 0 { // straight there
 			op = 15
 		}
 		port, ok := uint16(rng.Uint32()), false // any port at all, allowed or not
 		switch {
 		case op == 0:
-			want := m.isFree(port)
-			if ok = s.Reserve(a, port); ok != want {
+			if ok = s.Reserve(a, port); ok != m.isFree(port) {
 				wrong("Reserve(%d) = %t", port, ok)
 			}
 		case op == 1:
@@ -226,10 +208,20 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 			if !m.used[port] && s.Release(a, port) {
 				wrong("Release(%d) of a port that is not in use", port)
 			}
-		case len(held) < target || len(held) == 0:
-			port, ok = acquire()
-		default:
-			release(rng.IntN(len(held)))
+		case len(held) < target || op == 5: // at times when nothing is free, too
+			port, ok = s.Acquire(a, rng.Uint64)
+			if ok != (len(held) < a.n) || ok && !m.isFree(port) {
+				wrong("Acquire gave %d, %t", port, ok)
+			}
+		case len(held) > 0:
+			i := rng.IntN(len(held))
+			port = held[i]
+			if !s.Release(a, port) || s.Release(a, port) {
+				wrong("Release(%d) did not work exactly once", port)
+			}
+			held[i] = held[len(held)-1]
+			held = held[:len(held)-1]
+			delete(m.used, port)
 		}
 		if ok {
 			held, m.used[port] = append(held, port), true

@@ -2,6 +2,7 @@ package tuple
 
 import (
 	"container/heap"
+	"maps"
 	"time"
 )
 
@@ -11,6 +12,7 @@ import (
 type cooldown struct {
 	queues  queueHeap // those that are not empty
 	byDelay map[time.Duration]*restQueue
+	peak    int // the most in byDelay since it was made
 	n       int
 }
 
@@ -33,6 +35,7 @@ func (c *cooldown) add(delay time.Duration, r resting) {
 		}
 		q = &restQueue{delay: delay}
 		c.byDelay[delay] = q
+		c.peak = max(c.peak, len(c.byDelay))
 	}
 	c.n++
 	q.push(r)
@@ -61,8 +64,20 @@ func (c *cooldown) pop(now int64) (r resting, ok bool) {
 	heap.Pop(&c.queues)
 	if len(c.byDelay) > idleQueues {
 		delete(c.byDelay, q.delay)
+		c.shrink()
 	}
 	return r, true
+}
+
+// shrink gives memory back once there are few of very many durations left, which neither a map nor a slice does.
+func (c *cooldown) shrink() {
+	if c.peak < smallTable || len(c.byDelay) > c.peak/4 {
+		return
+	}
+	byDelay := make(map[time.Duration]*restQueue, len(c.byDelay))
+	maps.Copy(byDelay, c.byDelay)
+	c.byDelay, c.peak = byDelay, len(byDelay)
+	c.queues = append(make(queueHeap, 0, len(c.queues)), c.queues...)
 }
 
 // nextOf returns when the first retired tuple towards d comes free. There must be one. A destination that asks has most

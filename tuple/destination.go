@@ -44,8 +44,12 @@ type source struct {
 	used    bool
 }
 
-// Destinations come and go with every connection of a crawler: spares keeps that from allocating.
-var spares = sync.Pool{New: func() any { return new(destination) }}
+// Destinations come and go with every connection of a crawler, and sources where there are more of them than connections:
+// spares keep that from allocating.
+var (
+	spares       = sync.Pool{New: func() any { return new(destination) }}
+	spareSources = sync.Pool{New: func() any { return new(source) }}
+)
 
 func newDestination(key dstKey, from *sources) *destination {
 	d := spares.Get().(*destination)
@@ -137,7 +141,8 @@ func (d *destination) source(a addr, i uint64) *source {
 	if d.others == nil {
 		d.others = make(map[addr]*source)
 	}
-	s := &source{addr: a, number: i, used: true}
+	s := spareSources.Get().(*source)
+	s.addr, s.number, s.used = a, i, true
 	d.others[a] = s
 	return s
 }
@@ -149,6 +154,7 @@ func (d *destination) dropIfUnused(s *source, pl *plan) {
 	s.used = false
 	if s != &d.first {
 		delete(d.others, s.addr)
+		spareSources.Put(s) // it is empty, and keeps its short lists
 	}
 }
 

@@ -18,11 +18,11 @@ var ErrQueueFull = errors.New("too many are waiting already")
 // ExhaustedError is the error of an acquire for which no tuple was free: errors.Is finds ErrExhausted in it, and what Err
 // wraps.
 type ExhaustedError struct {
-	Dst     netip.AddrPort
-	InUse   int           // tuples in use towards Dst
-	Retired int           // tuples towards Dst that are cooling down
-	Next    time.Duration // how long until the first of the retired is free; 0 if none is retired
-	Err     error         // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
+	Dst     netip.AddrPort // the destination asked for
+	InUse   int            // tuples in use towards Dst
+	Retired int            // tuples towards Dst that are cooling down
+	Next    time.Duration  // how long until the first of the retired is free; 0 if none is retired
+	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
 }
 
 // Error says what was asked and what stood in the way.
@@ -57,7 +57,7 @@ func checkDst(dst netip.AddrPort) error {
 	switch {
 	case !dst.Addr().IsValid():
 		why = "it has no address"
-	case dst.Addr().Unmap().IsUnspecified():
+	case dst.Addr().Unmap().WithZone("").IsUnspecified():
 		why = "the unspecified address is that of no host"
 	case dst.Port() == 0:
 		why = "0 names no port"

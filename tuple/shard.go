@@ -25,10 +25,14 @@ var epoch = time.Now()
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// after returns the time in d from now, the end of time at the latest.
+// after returns the time in d, which is positive, from now: the end of time at the latest. The clock of a testing/synctest
+// bubble starts before epoch, so now may be negative.
 func after(d time.Duration) int64 {
 	t := now()
-	return t + min(int64(d), math.MaxInt64-t)
+	if until := t + int64(d); until > t {
+		return until
+	}
+	return math.MaxInt64
 }
 
 // settle frees what has cooled down and gives it to those who wait for it.

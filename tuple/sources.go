@@ -3,13 +3,14 @@ package tuple
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
 	"sort"
 )
 
-// perPrefix bounds how many addresses of one prefix are handed out, so that 65,536 of the widest add up in 64 bits.
+// perPrefix bounds how many addresses of one prefix are handed out, so that 65,535 of the widest add up in 64 bits.
 const perPrefix = 1 << 48
 
 // sources is the source addresses of one family, numbered from 0 without being enumerated.
@@ -17,6 +18,13 @@ type sources struct {
 	prefixes []netip.Prefix // disjoint, ascending
 	ends     []uint64       // ends[i] is the number of addresses in prefixes[:i+1]
 }
+
+// What no source may be, beside the unspecified addresses. An IPv4-mapped prefix is looked at as the IPv4 one that it is.
+var (
+	multicast4 = netip.MustParsePrefix("224.0.0.0/4")
+	multicast6 = netip.MustParsePrefix("ff00::/8")
+	mapped     = netip.MustParsePrefix("::ffff:0:0/96")
+)
 
 // anySource is the sources of a Pool that has none: the one address that stands for all.
 func anySource(unspecified netip.Addr) sources {
@@ -38,6 +46,8 @@ func sourcesFrom(prefixes []netip.Prefix) (v4, v6 sources, err error) {
 			return v4, v6, fmt.Errorf("tuple: Pool.Sources[%d], %v, is no address to send from: leave Sources empty to let the operating system pick one", i, p)
 		case p.Addr().IsMulticast():
 			return v4, v6, fmt.Errorf("tuple: Pool.Sources[%d], %v, is multicast: nothing is sent from there", i, p)
+		case p.Overlaps(multicast4) || p.Overlaps(multicast6) || p.Overlaps(mapped):
+			return v4, v6, fmt.Errorf("tuple: Pool.Sources[%d], %v, is too wide: it holds multicast or IPv4-mapped addresses", i, p)
 		}
 		clean[i] = p
 	}
@@ -65,6 +75,7 @@ func (s *sources) add(p netip.Prefix) {
 	if host := p.Addr().BitLen() - p.Bits(); host < bits.Len64(perPrefix)-1 {
 		count = 1 << host
 	}
+	count = min(count, math.MaxUint64-before)
 	s.prefixes = append(s.prefixes, p)
 	s.ends = append(s.ends, before+count)
 }
@@ -101,11 +112,12 @@ func (s *sources) index(a addr) (i uint64, ok bool) {
 	}
 	base := addr(s.prefixes[at].Addr().As16())
 	i = binary.BigEndian.Uint64(a[8:]) - binary.BigEndian.Uint64(base[8:])
-	if [8]byte(a[:8]) != [8]byte(base[:8]) {
+	before := uint64(0)
+	if at > 0 {
+		before = s.ends[at-1]
+	}
+	if [8]byte(a[:8]) != [8]byte(base[:8]) || i >= s.ends[at]-before {
 		return 0, false
 	}
-	if at > 0 {
-		i += s.ends[at-1]
-	}
-	return i, i < s.ends[at]
+	return before + i, true
 }

@@ -68,23 +68,21 @@ func MustParse(s string) Tuple {
 
 // String returns t in the form of Parse, the one that net uses in its errors too.
 func (t Tuple) String() string {
-	text, _ := t.AppendText(make([]byte, 0, 64))
-	return string(text)
+	b := append(t.Src().AppendTo(make([]byte, 0, 64)), arrow...)
+	return string(t.Dst().AppendTo(b))
 }
 
-// AppendText implements [encoding.TextAppender]: it appends what String returns.
+// AppendText implements [encoding.TextAppender]. The zero Tuple is the empty text.
 func (t Tuple) AppendText(b []byte) ([]byte, error) {
+	if t == (Tuple{}) {
+		return b, nil
+	}
 	b = append(t.Src().AppendTo(b), arrow...)
 	return t.Dst().AppendTo(b), nil
 }
 
-// MarshalText implements [encoding.TextMarshaler]. The zero Tuple is the empty text.
-func (t Tuple) MarshalText() ([]byte, error) {
-	if t == (Tuple{}) {
-		return []byte{}, nil
-	}
-	return t.AppendText(nil)
-}
+// MarshalText implements [encoding.TextMarshaler]: it returns what AppendText appends.
+func (t Tuple) MarshalText() ([]byte, error) { return t.AppendText([]byte{}) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler] with Parse. The empty text is the zero Tuple.
 func (t *Tuple) UnmarshalText(text []byte) error {

@@ -69,9 +69,8 @@ func (sh *shard) await(ctx context.Context, d *destination, e *list.Element, pl 
 	sh.settle(pl)
 	select {
 	case t := <-w.got: // both happened: the next in line has more use for it
-		key, from := d.key, d.from
-		sh.retire(t, t.src, 0, pl)
-		d = sh.destination(key, from)
+		sh.retire(t, t.src, 0, pl) // which may be the end of d
+		d = sh.destination(dstKey{t.dst, t.dstPort}, pl.sources(t.dst))
 	default:
 		sh.leave(d, e)
 	}

@@ -1,0 +1,70 @@
+package tuple_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// The zero Pool leaves the source address to the operating system.
+func ExamplePool() {
+	var pool tuple.Pool
+	t, err := pool.TryAcquire(netip.MustParseAddrPort("198.51.100.7:443"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer pool.Release(t)
+
+	fmt.Println(t.Key(), pool.Contains(t))
+	// Output: 0.0.0.0->198.51.100.7:443 true
+}
+
+// Two addresses and one port make two tuples towards each destination. One that is retired is free after its cool-down.
+func ExamplePool_Retire() {
+	pool := tuple.Pool{
+		Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/31")},
+		Ports:   alloc.RangeSet(5000, 5000),
+	}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	first, _ := pool.TryAcquire(web)
+	pool.TryAcquire(web)
+	fmt.Println(pool.Retire(first, time.Minute))
+
+	_, err := pool.TryAcquire(web)
+	fmt.Println(errors.Is(err, tuple.ErrExhausted))
+	fmt.Println(err)
+	// Output:
+	// true
+	// true
+	// no free local port towards 198.51.100.7:443 (1 in use, 1 cooling down, the first of them free in 1m0s)
+}
+
+// Acquire waits its turn, until its context ends.
+func ExamplePool_Acquire() {
+	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	t, _ := pool.TryAcquire(web)
+	time.AfterFunc(10*time.Millisecond, func() { pool.Release(t) })
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	fmt.Println(pool.Acquire(ctx, web))
+	// Output: 0.0.0.0:5000->198.51.100.7:443 <nil>
+}
+
+func ExampleParse() {
+	t, err := tuple.Parse("192.0.2.1:49152->198.51.100.7:443")
+	fmt.Println(t.Src(), t.Dst(), err)
+	fmt.Println(t.Reverse())
+	// Output:
+	// 192.0.2.1:49152 198.51.100.7:443 <nil>
+	// 198.51.100.7:443->192.0.2.1:49152
+}

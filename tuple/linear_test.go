@@ -1,0 +1,198 @@
+package tuple_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// call is an operation on a pool of a few tuples towards one destination, numbered from 0.
+type call struct {
+	what string // acquire, reserve, release, contains
+	n    int    // which tuple; none for acquire
+}
+
+// none is what an acquire returns that found nothing; the others return yes or no.
+const (
+	none = -1
+	no   = 0
+	yes  = 1
+)
+
+// poolModel is what a Pool of so many tuples does when one operation comes after the other. The state is a bit for each
+// that is in use.
+func poolModel(tuples int) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return uint64(0) },
+		Step: func(state, input, output any) (bool, any) {
+			held, in, out := state.(uint64), input.(call), output.(int)
+			bit := uint64(1) << max(in.n, 0)
+			switch in.what {
+			case "acquire":
+				if out == none {
+					return held == 1<<tuples-1, held
+				}
+				return held>>out&1 == 0, held | 1<<out
+			case "reserve":
+				return (held&bit == 0) == (out == yes), held | bit
+			case "release":
+				return (held&bit != 0) == (out == yes), held &^ bit
+			}
+			return (held&bit != 0) == (out == yes), held
+		},
+		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%v: %v", input, output) },
+	}
+}
+
+func TestPoolIsLinearizable(t *testing.T) {
+	for _, test := range []struct {
+		source  string
+		ports   int
+		clients int
+	}{
+		{"192.0.2.0/32", 1, 3}, {"192.0.2.0/32", 2, 4}, {"192.0.2.0/31", 1, 4}, {"192.0.2.0/31", 3, 4}, {"192.0.2.0/30", 1, 5},
+	} {
+		t.Run(fmt.Sprintf("source=%s/ports=%d", test.source, test.ports), func(t *testing.T) {
+			t.Log("seeds: rand.NewPCG(40+round, client)")
+			for round := range scaled(60) {
+				p := &tuple.Pool{Sources: prefixes(test.source), Ports: alloc.RangeSet(5000, uint16(5000+test.ports-1))}
+				tuples := test.ports << (32 - p.Sources[0].Bits())
+				// All but one are taken, so that everybody meets at the last.
+				history := record(p, tuples, test.clients, uint64(round))
+				if !porcupine.CheckOperations(poolModel(tuples), history) {
+					for _, op := range history {
+						t.Logf("%d [%d, %d] %v: %v", op.ClientId, op.Call, op.Return, op.Input, op.Output)
+					}
+					require.Fail(t, "no order of these operations explains their results")
+				}
+			}
+		})
+	}
+}
+
+// record lets clients loose on p and returns what they did, with the ticks of a counter for a clock.
+func record(p *tuple.Pool, tuples, clients int, round uint64) []porcupine.Operation {
+	base := p.Sources[0].Addr().As4()
+	nth := func(n int) tuple.Tuple {
+		src := base
+		src[3] += byte(n / p.Ports.Len())
+		return tuple.From(netip.AddrPortFrom(netip.AddrFrom4(src), uint16(5000+n%p.Ports.Len())), web)
+	}
+	number := func(u tuple.Tuple) int {
+		return int(u.Src().Addr().As4()[3]-base[3])*p.Ports.Len() + int(u.Src().Port()) - 5000
+	}
+	truth := func(ok bool) int {
+		if ok {
+			return yes
+		}
+		return no
+	}
+	do := func(c call) int {
+		switch c.what {
+		case "acquire":
+			u, err := p.TryAcquire(web)
+			if err != nil {
+				return none
+			}
+			return number(u)
+		case "reserve":
+			return truth(p.Reserve(nth(c.n)))
+		case "release":
+			return truth(p.Release(nth(c.n)))
+		}
+		return truth(p.Contains(nth(c.n)))
+	}
+
+	var clock atomic.Int64
+	histories := make([][]porcupine.Operation, clients+1)
+	step := func(client int, c call) int {
+		op := porcupine.Operation{ClientId: client, Input: c, Call: clock.Add(1)}
+		out := do(c)
+		op.Output, op.Return = out, clock.Add(1)
+		histories[client] = append(histories[client], op)
+		return out
+	}
+	for range tuples - 1 {
+		step(clients, call{"acquire", none})
+	}
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for client := range clients {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(40+round, uint64(client)))
+			<-start
+			var held []int
+			for range 25 {
+				switch r := rng.IntN(8); {
+				case r < 3:
+					if n := step(client, call{"acquire", none}); n != none {
+						held = append(held, n)
+					}
+				case r < 4:
+					if n := rng.IntN(tuples); step(client, call{"reserve", n}) == yes {
+						held = append(held, n)
+					}
+				case r < 7 && len(held) > 0:
+					step(client, call{"release", held[0]})
+					held = held[1:]
+				case r == 6: // anybody's
+					step(client, call{"release", rng.IntN(tuples)})
+				default:
+					step(client, call{"contains", rng.IntN(tuples)})
+				}
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	return slices.Concat(histories...)
+}
+
+// What the model is for: it rejects a tuple that is held twice, and an acquire that fails though something was free all
+// the while, be it never the same.
+func TestPoolModelRejectsWrongHistories(t *testing.T) {
+	op := func(from, to int64, what string, n, out int) porcupine.Operation {
+		return porcupine.Operation{ClientId: int(from), Input: call{what, n}, Call: from, Output: out, Return: to}
+	}
+	for name, test := range map[string]struct {
+		history []porcupine.Operation
+		right   bool
+	}{
+		"one after the other": {right: true, history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, 1), op(5, 6, "acquire", none, none), op(7, 8, "release", 0, yes),
+			op(9, 10, "contains", 0, no), op(11, 12, "reserve", 0, yes), op(13, 14, "reserve", 1, no),
+		}},
+		"held twice": {history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, 0),
+		}},
+		"fails though one is free": {history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, none),
+		}},
+		// Of two tuples 1 is free. While an acquire looks at 0, finds it held and goes on to 1, another releases 0 and then
+		// takes 1. Nothing was found, and at no time was nothing free.
+		"missed what was freed behind its back": {history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "release", 0, yes), op(6, 7, "reserve", 1, yes),
+		}},
+		"failed while nothing was free for an instant": {right: true, history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "reserve", 1, yes), op(6, 7, "release", 0, yes),
+		}},
+		"released twice": {history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 6, "release", 0, yes), op(4, 5, "release", 0, yes),
+		}},
+		"contains what was released": {history: []porcupine.Operation{
+			op(1, 2, "acquire", none, 0), op(3, 4, "release", 0, yes), op(5, 6, "contains", 0, yes),
+		}},
+	} {
+		require.Equal(t, test.right, porcupine.CheckOperations(poolModel(2), test.history), name)
+	}
+}

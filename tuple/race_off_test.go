@@ -1,0 +1,5 @@
+//go:build !race
+
+package tuple_test
+
+const raceEnabled = false

@@ -40,10 +40,9 @@ func (a *attempt) dial(ctx context.Context) (*TCPConn, error) {
 			return nil, a.opError(a.local, a.remote, err)
 		}
 		conn, err := a.try(ctx, t, a.pool)
-		if !errors.Is(err, errTaken) {
+		if !errors.Is(err, errTaken) && !errors.Is(err, errLane) {
 			return conn, err
 		}
-		doubtFacts()
 		if ctx.Err() != nil {
 			return nil, a.opError(a.localOf(t), a.remote, ctx.Err())
 		}
@@ -57,28 +56,36 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
 	}
 	t, pool := tuple.From(src, a.remote), a.pool
-	if !pool.Reserve(t) {
-		if pool.Contains(t) {
-			return nil, a.opError(a.local, a.remote, errPortInUse)
+	for {
+		if pool != nil && !pool.Reserve(t) {
+			if pool.Contains(t) {
+				return nil, a.opError(a.local, a.remote, errPortInUse)
+			}
+			pool = nil
 		}
-		pool = nil
+		conn, err := a.try(ctx, t, pool)
+		switch {
+		case errors.Is(err, errTaken):
+			return nil, a.opError(a.local, a.remote, errPortInUse)
+		case !errors.Is(err, errLane):
+			return conn, err
+		}
 	}
-	conn, err := a.try(ctx, t, pool)
-	if errors.Is(err, errTaken) {
-		err = a.opError(a.local, a.remote, errPortInUse)
-	}
-	return conn, err
 }
 
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	t, err := a.pool.TryAcquire(a.remote)
-	if err != nil && a.Wait != 0 && errors.Is(err, tuple.ErrExhausted) {
+	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && a.Wait != 0 {
 		if a.Wait > 0 {
 			waiting, cancel := context.WithTimeout(ctx, a.Wait)
 			defer cancel()
 			ctx = waiting
 		}
 		t, err = a.pool.Acquire(ctx, a.remote)
+		if err != nil && !errors.Is(err, tuple.ErrExhausted) && ctx.Err() != nil {
+			full.Err = ctx.Err() // it had ended before the wait began
+			err = full
+		}
 	}
 	if errors.Is(err, tuple.ErrExhausted) {
 		err = exhaustedError{err}
@@ -87,7 +94,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 }
 
 // try connects from the tuple t, which is held in pool, or in none if pool is nil. The error is errTaken if the kernel
-// says that t is in use, and t is then parked.
+// says that t is in use, and t is then parked; errLane if it was the wrong lane, and t is then free.
 func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (conn *TCPConn, err error) {
 	rest := timeWait // for a caller's Control that ends the goroutine: what became of the socket is not known
 	held := lease{pool, t}
@@ -105,6 +112,7 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		case l == kernelLane:
 			held = held.moveTo(tuple.From(got, a.remote))
 		case got.Port() != t.Src().Port(): // the sysctl no longer says what it said
+			readFacts()
 			err = errTaken
 		}
 		if sameAddrPort(got, a.remote) {
@@ -117,13 +125,13 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	}
 	rest = 0
 	switch {
-	case errors.Is(err, errTaken):
+	case errors.Is(err, errTaken), a.isTaken(err, t):
+		if doubtFacts(); laneOf(t.Src().Port()) != l {
+			return nil, errLane
+		}
 		rest = parked
 		return nil, errTaken
-	case a.isTaken(ctx, err, t):
-		rest = parked
-		return nil, errTaken
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, isTimeout(err): // net may notice a deadline before ctx does
 		rest = a.afterGivingUp(t)
 	}
 	if _, panicked := err.(controlPanic); panicked {
@@ -134,7 +142,7 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 
 // isTaken reports whether err is the kernel saying that t is in use, as opposed to a destination or source that cannot
 // work with any port.
-func (a *attempt) isTaken(ctx context.Context, err error, t tuple.Tuple) bool {
+func (a *attempt) isTaken(err error, t tuple.Tuple) bool {
 	call, ok := errors.AsType[*os.SyscallError](err)
 	if !ok {
 		return false
@@ -145,17 +153,26 @@ func (a *attempt) isTaken(ctx context.Context, err error, t tuple.Tuple) bool {
 		return true
 	case call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL):
 		// With no source given, the kernel says the same if it has none itself.
-		a.routed = a.routed || !t.Src().Addr().IsUnspecified() || a.local.Addr().IsValid() || hasRoute(ctx, a.remote)
+		a.routed = a.routed || !t.Src().Addr().IsUnspecified() || a.local.Addr().IsValid() || hasSourceFor(a.remote)
 		return a.routed
 	}
 	return false
 }
 
-// localOf returns the local end of t as far as it is known before the kernel has chosen an address.
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+// localOf returns the local end of t as far as it is known before the kernel has chosen an address, with the zone that a
+// tuple does not have.
 func (a *attempt) localOf(t tuple.Tuple) netip.AddrPort {
 	ip := t.Src().Addr()
-	if ip.IsUnspecified() {
+	switch {
+	case ip.IsUnspecified(), ip == a.local.Addr().WithZone(""):
 		ip = a.local.Addr()
+	case ip.IsLinkLocalUnicast():
+		ip = ip.WithZone(a.remote.Addr().Zone())
 	}
 	return netip.AddrPortFrom(ip, t.Src().Port())
 }

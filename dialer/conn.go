@@ -4,7 +4,6 @@ import (
 	"net"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ephemera-go/ephemera/internal/sockopt"
@@ -21,7 +20,6 @@ type TCPConn struct {
 	held    lease
 	cleanup runtime.Cleanup
 	once    sync.Once
-	first   atomic.Bool // CloseWrite was called before the peer had closed
 }
 
 func newTCPConn(raw *net.TCPConn, held lease) *TCPConn {
@@ -56,24 +54,16 @@ func (c *TCPConn) Close() error {
 	return err
 }
 
-// CloseWrite shuts down the writing side of the connection, as [net.TCPConn.CloseWrite] does.
-func (c *TCPConn) CloseWrite() error {
-	if c.state().TCP == sockopt.Established {
-		c.first.Store(true)
-	}
-	return c.TCPConn.CloseWrite()
-}
-
 // restAfterClose returns how long the tuple must rest if the connection is closed now. Where in doubt it is in TIME_WAIT.
 func (c *TCPConn) restAfterClose() time.Duration {
 	s := c.state()
 	switch {
-	case s.Abort:
-		return 0
 	case s.TCP == sockopt.CloseWait, s.TCP == sockopt.LastAck:
 		return 0
-	case s.TCP == sockopt.Close && !c.first.Load():
-		return 0 // reset, or else the kernel would have left it in LAST_ACK
+	case s.TCP == sockopt.Close: // it was reset, or both ends have shut down: TIME_WAIT is no longer the socket's affair
+		return restOf(localAddrPort(c.TCPConn), c.held.tuple.Dst())
+	case s.Abort:
+		return 0
 	}
 	return timeWait
 }

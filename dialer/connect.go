@@ -2,8 +2,10 @@ package dialer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -14,7 +16,9 @@ import (
 func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPConn, error) {
 	nd := *a.nd
 	network := a.network
-	nd.Timeout, nd.Deadline, nd.Cancel = 0, time.Time{}, nil // ctx has them already
+	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel
+	//lint:ignore SA1019 see dialContext
+	nd.Cancel = nil
 	local := a.localOf(t)
 	nd.LocalAddr = nil
 	switch {
@@ -23,15 +27,18 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 		if !local.Addr().IsValid() {
 			network = family(a.remote.Addr()) // or an IPv6 socket would take the port of IPv4 as well
 		}
-	case local.Addr().IsValid():
+	case l == kernelLane && local.Addr().IsValid():
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 0))
 	}
-	control := socketControl{user: a.userControl(), lane: l, port: t.Src().Port(), bound: nd.LocalAddr != nil}
+	control := socketControl{user: a.userControl(), lane: l, local: local, once: l == rangeLane && !nd.MultipathTCP()}
 	nd.Control, nd.ControlContext = nil, control.run
 	conn, err := nd.DialContext(ctx, network, a.remote.String())
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
 			err = e.Err
+		}
+		if errors.Is(err, errAgain) {
+			err = os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
 		}
 		return nil, err
 	}
@@ -54,25 +61,38 @@ func (a *attempt) userControl() controlFunc {
 type socketControl struct {
 	user  controlFunc
 	lane  lane
-	port  uint16
-	bound bool
-	ran   bool
+	local netip.AddrPort
+	once  bool
+	again error // what a second run returns
 }
 
-// run is the ControlContext of a net.Dialer. If the kernel was to choose the port, net.Dialer tries EADDRNOTAVAIL and a
-// connection to itself twice more; here it was not to choose, and the next tuple is the better try.
+// errAgain is how net.Dialer is kept from trying again what it takes for a poor choice of the kernel's.
+var errAgain = errors.New("not again")
+
+// run is the ControlContext of a net.Dialer. Where net.Dialer thinks that the kernel chose the port, it tries
+// EADDRNOTAVAIL and a connection to itself twice more; but the kernel was not to choose, and the next tuple is the better
+// try. With MultipathTCP it may be a refused connection that is tried again, without it, and that is as it should be.
 func (s *socketControl) run(ctx context.Context, network, address string, c syscall.RawConn) error {
-	if s.ran && s.lane != kernelLane {
-		return errTaken
+	if s.again != nil {
+		return s.again
 	}
-	s.ran = true
+	err := s.prepare(ctx, network, address, c)
+	if s.once {
+		if s.again = err; err == nil {
+			s.again = errAgain
+		}
+	}
+	return err
+}
+
+func (s *socketControl) prepare(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if s.user != nil {
 		if err := callControl(s.user, ctx, network, address, c); err != nil {
 			return err
 		}
 	}
 	var err error
-	if e := c.Control(func(fd uintptr) { err = s.lane.prepare(int(fd), s.port, s.bound) }); e != nil {
+	if e := c.Control(func(fd uintptr) { err = s.lane.prepare(int(fd), s.local) }); e != nil {
 		return e
 	}
 	return err
@@ -100,21 +120,22 @@ func abort(conn *net.TCPConn) {
 	conn.Close()
 }
 
-// hasRoute reports whether the kernel finds a source address for remote. It sends nothing.
-func hasRoute(ctx context.Context, remote netip.AddrPort) bool {
-	_, ok := sourceFor(ctx, remote)
-	return ok
+// hasSourceFor reports whether the kernel has an address of its own to connect to remote from. Where the answer is another
+// one, no UDP port is left for instance, it takes it that it has.
+func hasSourceFor(remote netip.AddrPort) bool {
+	_, err := sourceFor(remote)
+	return !errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
-// sourceFor returns the source address that the kernel takes towards remote: that of a UDP socket connected there.
-func sourceFor(ctx context.Context, remote netip.AddrPort) (netip.Addr, bool) {
-	var nd net.Dialer
-	conn, err := nd.DialContext(context.WithoutCancel(ctx), "udp", remote.String())
+// sourceFor returns the source address that the kernel takes towards remote: that of a UDP socket connected there. It
+// sends nothing.
+func sourceFor(remote netip.AddrPort) (netip.Addr, error) {
+	conn, err := net.Dial("udp", remote.String())
 	if err != nil {
-		return netip.Addr{}, false
+		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), true
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
 }
 
 func family(ip netip.Addr) string {

@@ -86,13 +86,15 @@ func dialContext(ctx context.Context, nd *net.Dialer) (context.Context, context.
 	if !deadline.IsZero() {
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 	}
-	if nd.Cancel == nil {
+	//lint:ignore SA1019 it is deprecated, but a drop-in honours it
+	canceled := nd.Cancel
+	if canceled == nil {
 		return ctx, cancel
 	}
 	ctx, cancel2 := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-nd.Cancel:
+		case <-canceled:
 			cancel2()
 		case <-ctx.Done():
 		}

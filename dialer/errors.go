@@ -13,8 +13,14 @@ import (
 // errTaken says that the kernel has another use for a tuple. It does not leave the package.
 var errTaken = errors.New("the kernel says that the tuple is in use")
 
+// errLane says that a connection was tried in a lane that is no longer that of its port. It does not leave the package.
+var errLane = errors.New("the kernel's range of ephemeral ports has changed")
+
 // errPortInUse is the error for a local port that the caller asked for by number.
 var errPortInUse = fmt.Errorf("the local port is in use towards this address already: %w", syscall.EADDRINUSE)
+
+// errExited is the error for a caller's Control that ended the goroutine of one of several attempts.
+var errExited = errors.New("the Control of NetDialer called runtime.Goexit")
 
 // controlPanic is a panic of the caller's Control on its way through net.Dialer.
 type controlPanic struct{ value any }

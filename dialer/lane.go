@@ -1,6 +1,7 @@
 package dialer
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -22,16 +23,17 @@ const (
 	bindLane               // SO_REUSEADDR, and bind(2) to the port
 )
 
-// prepare sets the options of a socket that is to connect from port; bound says whether it will be bound first.
-func (l lane) prepare(fd int, port uint16, bound bool) error {
+// prepare makes a socket ready to connect from local, whose address may be left to the kernel.
+func (l lane) prepare(fd int, local netip.AddrPort) error {
 	switch l {
 	case rangeLane:
-		if bound {
-			if err := sockopt.BindAddressOnly(fd); err != nil {
-				return err
-			}
+		if err := sockopt.OnePort(fd, local.Port()); err != nil || !local.Addr().IsValid() {
+			return err
 		}
-		return sockopt.OnePort(fd, port)
+		if err := sockopt.BindAddressOnly(fd); err != nil {
+			return err
+		}
+		return bindSource(fd, local.Addr())
 	case bindLane:
 		return sockopt.ShareBind(fd)
 	}
@@ -70,12 +72,18 @@ func doubtFacts() {
 	}
 }
 
+// readFacts keeps what it knew if the answer is not to be had, for want of a file descriptor for instance.
 func readFacts() *kernelFacts {
+	ports, err := HostPorts()
+	if err != nil {
+		if f := facts.Load(); f != nil {
+			return f
+		}
+		return new(kernelFacts)
+	}
 	f := &kernelFacts{read: time.Now()}
 	if sockopt.HasPortRange() {
-		if ports, err := HostPorts(); err == nil {
-			f.ranged = ports
-		}
+		f.ranged = ports
 	}
 	facts.Store(f)
 	return f

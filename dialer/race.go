@@ -36,15 +36,18 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) (*TCPConn, erro
 	defer close(returned)
 	results := make(chan outcome)
 	start := func(addrs []netip.AddrPort, primary bool) {
-		r := c.series(ctx, addrs)
-		r.primary = primary
-		select {
-		case results <- r:
-		case <-returned:
-			if conn, err := r.finish(); err == nil {
-				conn.Close()
+		r := outcome{err: c.opError(netip.AddrPort{}, addrs[0], errExited)}
+		defer func() {
+			r.primary = primary
+			select {
+			case results <- r:
+			case <-returned:
+				if r.conn != nil {
+					r.conn.Close()
+				}
 			}
-		}
+		}()
+		r = c.series(ctx, addrs)
 	}
 
 	delay := c.nd.FallbackDelay

@@ -67,7 +67,7 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 	if port == 0 {
 		return nil, &net.AddrError{Err: "port 0 is that of no service: name the port to connect to", Addr: address}
 	}
-	ips, err := c.lookup(ctx, resolver, host)
+	ips, err := c.lookup(lookupContext{ctx}, resolver, host)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,8 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 		return []netip.Addr{netip.IPv4Unspecified()}, nil
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip == netip.IPv6Unspecified() { // as net: a host may bind :: and yet not reach itself there (golang/go#18806)
-			return []netip.Addr{ip, netip.IPv4Unspecified()}, nil
+		if ip.WithZone("") == netip.IPv6Unspecified() { // as net: a host may bind :: and yet not reach itself there (golang/go#18806)
+			return []netip.Addr{netip.IPv6Unspecified(), netip.IPv4Unspecified()}, nil
 		}
 		return []netip.Addr{ip}, nil
 	}
@@ -114,9 +114,12 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 	}
 	ips := make([]netip.Addr, 0, len(found))
 	for _, a := range found {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && !(c.network == "tcp6" && ip.Unmap().Is4()) {
 			ips = append(ips, ip.WithZone(a.Zone))
 		}
+	}
+	if len(ips) == 0 { // as net, which asks for IPv6 alone
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
 	return ips, nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
 // fixture is a handful of sockets that do not change while the kernel is asked.
@@ -114,6 +116,11 @@ func list(t *testing.T, q Query, keep func(Socket) bool) []Socket {
 // Each condition, applied by the kernel, finds exactly what the slow filter
 // finds in a list of everything.
 func TestKernelFiltersAsTheSlowFilter(t *testing.T) {
+	// On a host with a million sockets of others, two dozen full lists would take
+	// longer than TIME_WAIT lasts.
+	if !netns.Isolate(t) {
+		return
+	}
 	f := newFixture(t)
 	everything := list(t, Query{}, f.has)
 	require.GreaterOrEqual(t, len(everything), len(f.ports)+len(f.pairs)+len(f.waits))
@@ -165,7 +172,7 @@ func TestKernelFiltersAsTheSlowFilter(t *testing.T) {
 			// What the kernel sends beyond the fixture must match too: no filter in Go.
 			got := list(t, q, func(s Socket) bool {
 				require.True(t, q.matches(s), "%+v", s)
-				return f.has(s)
+				return true
 			})
 			require.Equal(t, want, got)
 			if name != "destination and no one" {
@@ -281,8 +288,8 @@ func TestUDP(t *testing.T) {
 func TestBoundInactive(t *testing.T) {
 	f := newFixture(t)
 	isIt := func(s Socket) bool { return s.Local == f.bound }
-	require.Empty(t, list(t, Query{}, isIt))
-	got := list(t, Query{States: StatesOf(BoundInactive)}, isIt)
+	require.Empty(t, list(t, Query{Local: At(f.bound)}, isIt))
+	got := list(t, Query{Local: At(f.bound), States: StatesOf(BoundInactive)}, isIt)
 	if len(got) == 0 {
 		t.Skip("this kernel does not list sockets that are only bound (Linux 6.8 does)")
 	}

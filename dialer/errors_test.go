@@ -1,0 +1,167 @@
+package dialer_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// opError dials and returns the *net.OpError, which says what was asked.
+func opError(t *testing.T, d *dialer.Dialer, network, address string) *net.OpError {
+	t.Helper()
+	c, err := d.Dial(network, address)
+	require.Nil(t, c, "not even a nil pointer in an interface")
+	require.IsType(t, (*net.OpError)(nil), err)
+	op := err.(*net.OpError)
+	require.Equal(t, "dial", op.Op)
+	require.Equal(t, network, op.Net)
+	require.NotEmpty(t, op.Error())
+	return op
+}
+
+// What cannot be dialled is refused with an error that names it, before any tuple is taken.
+func TestBadInputIsNamed(t *testing.T) {
+	p := pool("40000-40999")
+	d := &dialer.Dialer{TCP: p}
+	for address, want := range map[string]string{
+		"":                  "missing address",
+		"127.0.0.1":         "missing port in address",
+		"127.0.0.1:":        "port 0",
+		"127.0.0.1:0":       "port 0",
+		"0.0.0.0:0":         "port 0",
+		"[::]:0":            "port 0",
+		"127.0.0.1:70000":   "70000",
+		"127.0.0.1:-1":      "-1",
+		"127.0.0.1:nothing": "nothing",
+		"::1:80":            "too many colons",
+		"[::1]:80:80":       "",
+	} {
+		op := opError(t, d, "tcp", address)
+		require.ErrorContains(t, op, want)
+		require.Nil(t, op.Addr)
+		require.Nil(t, op.Source)
+	}
+	require.ErrorContains(t, opError(t, d, "tcp4", "[::1]:80"), "no suitable address")
+	require.ErrorContains(t, opError(t, d, "tcp6", "127.0.0.1:80"), "no suitable address")
+	require.Equal(t, tuple.Stats{}, p.Stats())
+	//lint:ignore SA1012 on purpose
+	require.PanicsWithValue(t, "nil context", func() { d.DialContext(nil, "tcp", "127.0.0.1:80") })
+}
+
+// An address that refuses is in the error, and so is the source as far as it was known.
+func TestErrorHasSourceAndAddr(t *testing.T) {
+	to := netip.MustParseAddrPort(closedPort(t, "127.0.0.1"))
+	for _, sources := range [][]string{nil, {"127.0.0.1/32"}} {
+		p := pool("1024-65535", sources...)
+		op := opError(t, &dialer.Dialer{TCP: p}, "tcp", to.String())
+		require.ErrorIs(t, op, syscall.ECONNREFUSED)
+		require.Equal(t, to, op.Addr.(*net.TCPAddr).AddrPort())
+		source := op.Source.(*net.TCPAddr)
+		require.NotZero(t, source.Port)
+		if sources != nil {
+			require.Equal(t, "127.0.0.1", source.IP.String())
+		}
+		require.Equal(t, tuple.Stats{}, p.Stats())
+	}
+}
+
+// A LocalAddr that cannot serve is refused, and the error says why.
+func TestLocalAddrThatCannotServe(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	sourced := pool("1024-65535", "127.0.0.1/32")
+	for _, c := range []struct {
+		local net.Addr
+		pool  *tuple.Pool
+		want  string
+	}{
+		{&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil, "mismatched local address type"},
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 70000}, nil, "invalid port"},
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, sourced, "Sources"},
+		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "no local address of the family"},
+	} {
+		d := &dialer.Dialer{TCP: c.pool, NetDialer: &net.Dialer{LocalAddr: c.local}}
+		op := opError(t, d, "tcp", to.addr())
+		require.ErrorContains(t, op, c.want)
+		require.Equal(t, c.local, op.Source)
+	}
+	require.Equal(t, tuple.Stats{}, sourced.Stats())
+}
+
+// A pool without a source of the family is an error that says so.
+func TestPoolWithoutSourceOfTheFamily(t *testing.T) {
+	p := pool("1024-65535", "2001:db8::1/128")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "no local address of the family")
+	require.Equal(t, tuple.Stats{}, p.Stats())
+}
+
+// A pool that cannot work is an error of each dial.
+func TestPoolThatCannotWork(t *testing.T) {
+	p := &tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("224.0.0.1/32")}}
+	op := opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9")
+	require.ErrorContains(t, op, "multicast")
+	require.NotErrorIs(t, op, tuple.ErrExhausted)
+}
+
+// A local port asked for by number is in use in the pool meanwhile, so a second dial from there to the same address
+// fails; to another address it works.
+func TestLocalAddrWithPortIsReserved(t *testing.T) {
+	first, second := listen(t, "tcp", "127.0.0.1:0"), listen(t, "tcp", "127.0.0.1:0")
+	_, text, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
+	require.NoError(t, err)
+	port, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	for _, ip := range []net.IP{nil, net.IPv4(127, 0, 0, 1)} {
+		p := pool("1024-65535")
+		d := &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: ip, Port: port}}}
+		c := dial(t, d, first.addr())
+		require.EqualValues(t, port, local(c).Port())
+		require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
+
+		op := opError(t, d, "tcp", first.addr())
+		require.ErrorIs(t, op, syscall.EADDRINUSE)
+		require.NotErrorIs(t, op, tuple.ErrExhausted)
+		require.Equal(t, port, op.Source.(*net.TCPAddr).Port)
+
+		other := dial(t, d, second.addr())
+		require.EqualValues(t, port, local(other).Port())
+		reset(c)
+		reset(other)
+		require.Equal(t, tuple.Stats{}, p.Stats())
+	}
+}
+
+// A local port that is none of the pool's is dialled from without an account.
+func TestLocalAddrOutsideThePool(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	_, text, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
+	require.NoError(t, err)
+	port, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	p := pool("1", "127.0.0.3/32")
+	d := &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}}
+	c := dial(t, d, to.addr())
+	require.EqualValues(t, port, local(c).Port())
+	require.Equal(t, tuple.Stats{}, p.Stats())
+	_, err = d.Dial("tcp", to.addr())
+	require.ErrorIs(t, err, syscall.EADDRINUSE, "the kernel keeps that account")
+	reset(c)
+}
+
+// A time that has passed is a timeout, as for net.Dialer.
+func TestTimeThatHasPassedIsTimeout(t *testing.T) {
+	for _, nd := range []*net.Dialer{{Timeout: -1}, {Deadline: time.Now().Add(-time.Second)}} {
+		op := opError(t, &dialer.Dialer{NetDialer: nd}, "tcp", "127.0.0.1:9")
+		require.True(t, op.Timeout())
+		var asNet net.Error
+		require.True(t, errors.As(error(op), &asNet))
+	}
+}

@@ -1,0 +1,83 @@
+package dialer_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"syscall"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// Every connection of an http.Client gets a tuple of its own.
+func Example() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	}))
+	defer server.Close()
+
+	var d dialer.Dialer
+	client := &http.Client{Transport: &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+
+	response, err := client.Get(server.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	fmt.Println(string(body), err)
+	// Output: hello <nil>
+}
+
+// The connections of a Dialer with Sources leave from each of them in turn, and share their ports among all destinations.
+func ExampleDialer_sources() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+
+	d := &dialer.Dialer{TCP: &tuple.Pool{
+		Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32"), netip.MustParsePrefix("127.0.0.3/32")},
+		Ports:   alloc.MustParseSet("20000-29999"),
+	}}
+	from := map[string]int{}
+	for range 4 {
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer c.Close()
+		from[c.LocalAddr().(*net.TCPAddr).IP.String()]++
+	}
+	fmt.Println(from, d.TCP.Stats().InUse)
+	// Output: map[127.0.0.2:2 127.0.0.3:2] 4
+}
+
+// When every tuple towards an address is in use, errors.Is finds tuple.ErrExhausted, and what a plain dial says then.
+func ExampleDialer_exhausted() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+
+	d := &dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(20000, 20001)}} // two connections to each destination
+	for {
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			fmt.Println(errors.Is(err, tuple.ErrExhausted), errors.Is(err, syscall.EADDRNOTAVAIL))
+			break
+		}
+		defer c.Close()
+	}
+	// Output: true true
+}

@@ -1,0 +1,138 @@
+package dialer_test
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// sysctl sets a sysctl of this network namespace, and has the dialer look again.
+func sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	quietSysctl(t, name, value)
+	dialer.ForgetFacts()
+}
+
+// quietSysctl sets a sysctl behind the dialer's back.
+func quietSysctl(t testing.TB, name, value string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0))
+}
+
+func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// rawSocket returns a TCP socket that is closed when the test ends.
+func rawSocket(t testing.TB, family int) int {
+	t.Helper()
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// blackhole returns an address that does not answer: a listener whose queue is full drops what arrives. The port may be 0.
+func blackhole(t testing.TB, address string) string {
+	t.Helper()
+	family, sa := sockaddr(netip.MustParseAddrPort(address))
+	fd := rawSocket(t, family)
+	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	require.NoError(t, unix.Bind(fd, sa))
+	require.NoError(t, unix.Listen(fd, 0))
+	sa, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	for range 3 {
+		err := unix.Connect(rawSocket(t, family), sa)
+		require.ErrorIs(t, err, unix.EINPROGRESS)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
+	}
+	return ""
+}
+
+// openFiles returns what the file descriptors of the process refer to.
+func openFiles(t testing.TB) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	var files []string
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // not the directory itself
+			files = append(files, to)
+		}
+	}
+	return files
+}
+
+// openSockets counts them.
+func openSockets(t testing.TB) int {
+	t.Helper()
+	n := 0
+	for _, f := range openFiles(t) {
+		if strings.HasPrefix(f, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+// kernelState returns the state that the kernel has of tu, from to's address where tu leaves it open; 0 if it knows none.
+func kernelState(t testing.TB, tu tuple.Tuple, to *peer) sockdiag.State {
+	t.Helper()
+	src := tu.Src()
+	if src.Addr().IsUnspecified() {
+		src = netip.AddrPortFrom(to.addrPort().Addr(), src.Port())
+	}
+	s, found, err := sockdiag.Lookup(sockdiag.TCP, src, tu.Dst())
+	require.NoError(t, err)
+	if !found {
+		return 0
+	}
+	return s.State
+}
+
+func awaitTimeWait(t testing.TB, tu tuple.Tuple, to *peer) {
+	t.Helper()
+	require.Eventually(t, func() bool { return kernelState(t, tu, to) == sockdiag.TimeWait }, soon, time.Millisecond)
+}
+
+// requireTimeWaitIsRetired requires that one of the pools holds each tuple towards address that the kernel has in TIME_WAIT,
+// less those that may have been closed a minute ago: the pool counts from the close, the kernel from the peer's.
+func requireTimeWaitIsRetired(t testing.TB, address string, pools ...*tuple.Pool) {
+	t.Helper()
+	q := sockdiag.Query{
+		States: sockdiag.StatesOf(sockdiag.TimeWait, sockdiag.FinWait1, sockdiag.FinWait2, sockdiag.Closing),
+		Remote: sockdiag.At(netip.MustParseAddrPort(address)),
+	}
+	n := 0
+	for s, err := range q.All() {
+		require.NoError(t, err)
+		n++
+		if s.State == sockdiag.TimeWait && s.Expires < 30*time.Second {
+			continue
+		}
+		held := func(p *tuple.Pool) bool { return p.Contains(tuple.From(s.Local, s.Remote)) }
+		if !slices.ContainsFunc(pools, held) {
+			require.Failf(t, "not retired", "the kernel has %v->%v in %v", s.Local, s.Remote, s.State)
+		}
+	}
+	t.Logf("the kernel has %d tuples towards %s on their way through TIME_WAIT", n, address)
+}

@@ -1,0 +1,57 @@
+package dialer_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/internal/netns"
+)
+
+// Addresses with a zone work at both ends, in both lanes; a source takes the zone of the destination.
+func TestLinkLocalAddresses(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	if out, err := exec.Command("ip", "addr", "add", "fe80::1/64", "dev", "lo", "nodad").CombinedOutput(); err != nil {
+		t.Skipf("no link-local address to be had: %v: %s", err, out)
+	}
+	require.Eventually(t, func() bool { // the kernel installs the route a little later
+		c, err := net.Dial("tcp", "[fe80::1%lo]:9")
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}, soon, time.Millisecond)
+	to := listen(t, "tcp", "[fe80::1%lo]:9000")
+	zoned := func(port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "lo", Port: port} }
+	for i, first := range []uint16{40000, 20000} {
+		for name, d := range map[string]*dialer.Dialer{
+			"no source":           {TCP: pool(fmt.Sprint(first))},
+			"Sources":             {TCP: pool(fmt.Sprint(first+1), "fe80::1/128")},
+			"LocalAddr":           {TCP: pool(fmt.Sprint(first + 2)), NetDialer: &net.Dialer{LocalAddr: zoned(0)}},
+			"LocalAddr with port": {TCP: pool(fmt.Sprint(first + 3)), NetDialer: &net.Dialer{LocalAddr: zoned(int(first) + 3)}},
+		} {
+			t.Run(fmt.Sprint(i, name), func(t *testing.T) {
+				c := dial(t, d, "[fe80::1%lo]:9000")
+				require.True(t, d.TCP.Contains(c.Tuple()))
+				require.Equal(t, "fe80::1", local(c).Addr().WithZone("").String())
+				require.Equal(t, c.Tuple().Src().Port(), local(c).Port())
+				a := to.accept(t, c)
+				require.NoError(t, c.CloseWrite())
+				awaitFIN(t, a)
+				require.NoError(t, a.Close())
+				awaitFIN(t, c)
+				require.NoError(t, c.Close())
+				require.Equal(t, 1, d.TCP.Stats().Retired, "TIME_WAIT")
+			})
+		}
+	}
+}

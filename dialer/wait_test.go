@@ -1,0 +1,116 @@
+package dialer_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// full returns a pool whose one tuple towards a peer is in use by a connection.
+func full(t *testing.T, to *peer) (*tuple.Pool, *dialer.TCPConn) {
+	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
+	require.NoError(t, err)
+	p := pool(port)
+	return p, dial(t, &dialer.Dialer{TCP: p}, to.addr())
+}
+
+func requireExhausted(t *testing.T, err error) net.Error {
+	t.Helper()
+	require.ErrorIs(t, err, tuple.ErrExhausted)
+	require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+	require.ErrorContains(t, err, "(1 in use, 0 cooling down)")
+	require.ErrorContains(t, err, syscall.EADDRNOTAVAIL.Error())
+	return err.(net.Error)
+}
+
+// With Wait 0 a dial does not wait.
+func TestNoWait(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p, c := full(t, to)
+	_, err := (&dialer.Dialer{TCP: p}).Dial("tcp", to.addr())
+	require.False(t, requireExhausted(t, err).Timeout())
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	reset(c)
+}
+
+// A dial that waits is served when a connection to its destination is closed.
+func TestWaitIsServedByRelease(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	for _, wait := range []time.Duration{soon, -1} {
+		p, c := full(t, to)
+		go func() {
+			for p.Stats().Waiting == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			reset(c)
+		}()
+		next := dial(t, &dialer.Dialer{TCP: p, Wait: wait}, to.addr())
+		require.Equal(t, c.Tuple(), next.Tuple())
+		reset(next)
+	}
+}
+
+// A Wait that was in vain, however short, is a timeout and exhaustion at once.
+func TestWaitInVain(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p, c := full(t, to)
+	for _, wait := range []time.Duration{time.Nanosecond, 10 * time.Millisecond} {
+		_, err := (&dialer.Dialer{TCP: p, Wait: wait}).Dial("tcp", to.addr())
+		require.True(t, requireExhausted(t, err).Timeout())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
+	}
+	reset(c)
+}
+
+// A negative Wait lasts as long as the context or NetDialer allow.
+func TestWaitEndsWithTheContext(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p, c := full(t, to)
+	d := &dialer.Dialer{TCP: p, Wait: -1}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := d.DialContext(ctx, "tcp", to.addr())
+	require.True(t, requireExhausted(t, err).Timeout())
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	ctx, cancel = context.WithCancel(context.Background())
+	go func() {
+		for p.Stats().Waiting == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	_, err = d.DialContext(ctx, "tcp", to.addr())
+	require.False(t, requireExhausted(t, err).Timeout())
+	require.ErrorIs(t, err, context.Canceled)
+
+	d.NetDialer = &net.Dialer{Timeout: 10 * time.Millisecond}
+	_, err = d.Dial("tcp", to.addr())
+	require.True(t, requireExhausted(t, err).Timeout())
+	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
+	reset(c)
+}
+
+// Tuples that others hold are parked; a dial that waits does not lose its turn over it, and gets what is released.
+func TestWaitWhereOthersHoldTuples(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p, c := full(t, to)
+	require.True(t, p.Contains(tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), local(c).Port()), to.addrPort())))
+	blind := pool(p.Ports.String()) // knows nothing of c
+	d := &dialer.Dialer{TCP: blind, Wait: 10 * time.Millisecond}
+	_, err := d.Dial("tcp", to.addr())
+	require.ErrorIs(t, err, tuple.ErrExhausted)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, blind.Stats())
+	reset(c)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/dialer"
+)
+
+var errInterrupted = errors.New("interrupted; all connections and worker processes are gone")
+
+type beyondCmd struct {
+	Connections int           `name:"connections" short:"n" default:"65537" placeholder:"N" help:"How many connections to open (default ${default}: more than there are ports)."`
+	Source      netip.Addr    `default:"127.0.0.1" placeholder:"ADDR" help:"The one address to dial from (default ${default})."`
+	To          string        `placeholder:"HOST:PORT,…" help:"Dial these listeners instead of own ones. They need not echo: no byte is sent."`
+	Stock       bool          `help:"Dial with net.Dialer{LocalAddr: ADDR:0} instead, and see where that stops."`
+	Hold        time.Duration `placeholder:"DURATION" help:"Keep the connections open for so long after the count, to look at them (ss -tn)."`
+}
+
+// Help is the long help text.
+func (*beyondCmd) Help() string {
+	return `Opens 65,537 TCP connections from one source address to a few listeners on this host, each alive (a byte sent and echoed), ` +
+		`all held at once. Then asks the kernel how many are ESTABLISHED and on how many local ports: fewer than there are connections, since ` +
+		`ephemera's dialer lets one port serve every destination. The exit status is 0 only if the kernel's count confirms it.
+
+Where a process may not open enough files (RLIMIT_NOFILE), several share the work. Nothing is left behind, Ctrl-C included.`
+}
+
+// Run checks and plans a run, and goes through with it.
+func (b *beyondCmd) Run(ctx context.Context) error {
+	if err := supported(); err != nil {
+		return err
+	}
+	source := b.Source.Unmap()
+	if source.IsUnspecified() || source.IsMulticast() || source.Zone() != "" {
+		return fmt.Errorf("--source %s: name one address of this host to dial from", b.Source)
+	}
+	var to []netip.AddrPort
+	if b.To != "" {
+		var err error
+		if to, err = parseDestinations(ctx, b.To, source); err != nil {
+			return err
+		}
+	}
+	ports, err := dialer.HostPorts()
+	if err != nil {
+		return err
+	}
+	files, err := openFiles()
+	if err != nil {
+		return err
+	}
+	p, err := makePlan(request{connections: b.Connections, ports: ports, destinations: len(to), files: files, stock: b.Stock})
+	if err != nil {
+		return err
+	}
+	available, err := memAvailable()
+	if err != nil {
+		return err
+	}
+	if err := enoughMemory(b.Connections, len(to) == 0, available); err != nil {
+		return err
+	}
+	b.announce(p, len(to), files)
+
+	c := newCrew(ctx)
+	defer c.close()
+	if len(to) == 0 {
+		if to, err = listen(c, p.servers, ports, source); err != nil {
+			return err
+		}
+	}
+	return b.prove(c, p, result{source: source, to: to, echoed: p.servers > 0, memory: available})
+}
+
+// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is available.
+func (b *beyondCmd) prove(c *crew, p plan, r result) error {
+	before, err := kernelCount(r.source, r.to)
+	if err != nil {
+		return err
+	}
+	if before.connections > 0 {
+		return fmt.Errorf("these listeners already have %s from %s, so the kernel's count would not be of this run alone: "+
+			"dial from another --source", count(before.connections, "connection"), r.source)
+	}
+
+	began := time.Now()
+	stopped, err := b.dial(c, p, r)
+	if err != nil {
+		return err
+	}
+	r.took = time.Since(began)
+	available, err := memAvailable()
+	if err != nil {
+		return err
+	}
+	r.memory -= available
+	if r.kernel, err = kernelCount(r.source, r.to); err != nil {
+		return err
+	}
+	if err := c.failure(); err != nil {
+		return err
+	}
+	if _, err := os.Stdout.WriteString(r.table()); err != nil {
+		return err
+	}
+	b.hold(c)
+	return b.verdict(r.kernel, stopped)
+}
+
+// announce says what is to come, and what might be in its way.
+func (b *beyondCmd) announce(p plan, given, files int) {
+	to, listening := count(given, "listener"), ""
+	if given == 0 {
+		to = count(p.servers, "listener") + " of its own"
+		listening = fmt.Sprintf("%d to listen, ", p.servers)
+	}
+	fmt.Fprintf(os.Stderr, "Opening %s from %s to %s.\n", count(b.Connections, "connection"), b.Source, to)
+	fmt.Fprintf(os.Stderr, "Processes: %s%d to dial; each may open %s files (RLIMIT_NOFILE).\n", listening, len(p.clients), comma(files))
+	if room, tracking := conntrackRoom(); tracking && room < b.Connections {
+		fmt.Fprintf(os.Stderr, "Note: nf_conntrack has room for %s more; if dials time out, raise net.netfilter.nf_conntrack_max.\n",
+			count(room, "connection"))
+	}
+}
+
+// listen starts the servers of a run and returns where they listen.
+func listen(c *crew, servers int, avoid alloc.Set, source netip.Addr) ([]netip.AddrPort, error) {
+	for i := range servers {
+		if err := c.start(i, job{Server: &serverJob{Address: ownAddress(i, source), Avoid: avoid}}); err != nil {
+			return nil, err
+		}
+	}
+	to := make([]netip.AddrPort, servers)
+	for range servers {
+		r, err := c.next()
+		if err != nil {
+			return nil, err
+		}
+		if r.Error != "" {
+			return nil, errors.New(r.Error)
+		}
+		to[r.worker] = r.Listening
+	}
+	return to, nil
+}
+
+// dial has the clients work, a few at a time, and waits until all have ended. It returns what stopped the stock dialer, if
+// something did; any other error ends the run.
+func (b *beyondCmd) dial(c *crew, p plan, r result) (stopped string, err error) {
+	bar := newProgress(os.Stderr, b.Connections)
+	defer bar.end()
+	open, total := make([]int, len(p.clients)), 0
+	for started, working := 0, 0; ; {
+		for ; working < clientsAtOnce && started < len(p.clients) && stopped == ""; started++ {
+			share := p.clients[started]
+			j := clientJob{
+				Source: r.source, Ports: share.ports, To: r.to, Start: started % len(r.to), First: share.first, Connections: share.connections,
+				Echo: r.echoed, Stock: b.Stock,
+			}
+			if err := c.start(p.servers+started, job{Client: &j}); err != nil {
+				return "", err
+			}
+			working++
+		}
+		if working == 0 {
+			return stopped, nil
+		}
+		said, err := c.next()
+		if err != nil {
+			return "", err
+		}
+		if said.Error != "" && (!b.Stock || !said.Ended) {
+			return "", errors.New(said.Error + r.hint())
+		}
+		i := said.worker - p.servers
+		total += said.Open - open[i]
+		open[i] = said.Open
+		bar.set(total)
+		if said.Ended {
+			working--
+		}
+		if stopped == "" {
+			stopped = said.Error
+		}
+	}
+}
+
+// hold keeps everything open for as long as was asked.
+func (b *beyondCmd) hold(c *crew) {
+	if b.Hold <= 0 {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "Holding for %s; Ctrl-C ends it.\n", b.Hold)
+	select {
+	case <-time.After(b.Hold):
+	case <-c.ctx.Done():
+	}
+}
+
+// verdict compares what the kernel holds with what was asked for.
+func (b *beyondCmd) verdict(kernel tally, stopped string) error {
+	asked := comma(b.Connections)
+	switch {
+	case kernel.connections == b.Connections:
+		return nil
+	case stopped != "":
+		return fmt.Errorf("net.Dialer stopped at %s of the %s connections asked for: %s", comma(kernel.connections), asked, stopped)
+	default:
+		return fmt.Errorf("%s connections were opened, but the kernel counts %s as ESTABLISHED: the other end, or something on the way, has closed the rest",
+			asked, comma(kernel.connections))
+	}
+}

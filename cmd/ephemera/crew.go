@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// goodbye is how long a worker may take to exit once its standard input is closed before it is killed.
+const goodbye = 10 * time.Second
+
+// A crew is the worker processes of a run. They live until close, or until the context that made the crew ends.
+type crew struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	reports chan workerReport
+}
+
+// A workerReport is a report and the number of the worker that sent it. A worker that ends before the crew does reports an
+// error.
+type workerReport struct {
+	worker int
+	report
+}
+
+func newCrew(ctx context.Context) *crew {
+	ctx, cancel := context.WithCancel(ctx)
+	return &crew{ctx: ctx, cancel: cancel, reports: make(chan workerReport)}
+}
+
+// start runs the job in a process of its own.
+func (c *crew) start(worker int, j job) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot start a worker process: %w", err)
+	}
+	cmd := exec.CommandContext(c.ctx, exe, "worker")
+	cmd.Stderr = os.Stderr
+	// A worker ends when its standard input does, so the end of this process, whatever its reason, ends them all.
+	stdin, stdout, err := pipes(cmd)
+	if err == nil {
+		cmd.Cancel, cmd.WaitDelay = stdin.Close, goodbye
+		err = cmd.Start()
+	}
+	switch {
+	case err != nil && c.ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
+		return fmt.Errorf("cannot start a worker process: %w", err)
+	}
+	c.wg.Go(func() {
+		err := json.NewEncoder(stdin).Encode(j)
+		for in := json.NewDecoder(stdout); err == nil; {
+			var r report
+			if err = in.Decode(&r); err == nil {
+				c.tell(workerReport{worker, r})
+			}
+		}
+		_ = stdin.Close() // ends a worker that cannot be understood
+		if werr := cmd.Wait(); werr != nil {
+			err = werr
+		}
+		c.tell(workerReport{worker, report{Error: fmt.Sprintf("worker process %d ended early: %v", cmd.Process.Pid, err)}})
+	})
+	return nil
+}
+
+func pipes(cmd *exec.Cmd) (io.WriteCloser, io.ReadCloser, error) {
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	return stdin, stdout, err
+}
+
+func (c *crew) tell(r workerReport) {
+	select {
+	case c.reports <- r:
+	case <-c.ctx.Done():
+	}
+}
+
+// next waits for a report. It fails when the run is interrupted.
+func (c *crew) next() (workerReport, error) {
+	select {
+	case r := <-c.reports:
+		return r, nil
+	case <-c.ctx.Done():
+		return workerReport{}, errInterrupted
+	}
+}
+
+// failure returns why the run is no longer whole, if it is not: it was interrupted, or a worker has ended.
+func (c *crew) failure() error {
+	select {
+	case <-c.ctx.Done():
+		return errInterrupted
+	case r := <-c.reports:
+		return errors.New(r.Error)
+	default:
+		return nil
+	}
+}
+
+// close ends all workers and returns when the last of them, and with it every socket, is gone.
+func (c *crew) close() {
+	c.cancel()
+	c.wg.Wait()
+}

@@ -1,0 +1,165 @@
+package alloc
+
+import (
+	"math/rand/v2"
+	"sync"
+
+	"github.com/bits-and-blooms/bitset"
+
+	"github.com/ephemera-go/ephemera/alloc"
+)
+
+const (
+	first = 1024
+	last  = 65535
+	size  = last - first + 1
+)
+
+// allocator is what every contender can do.
+type allocator interface {
+	Acquire() (port uint16, ok bool)
+	Release(port uint16) bool
+}
+
+// peers are the contenders. Only ephemera and freelist pick uniformly; nextclear and scan favour a port that follows used
+// ones.
+var peers = []struct {
+	name string
+	new  func() allocator
+}{
+	{"ephemera", func() allocator { return alloc.New(alloc.RangeSet(first, last)) }},
+	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }},
+	{"freelist", newFreeList},
+	{"map", func() allocator { return &portMap{used: make(map[uint16]struct{})} }},
+	{"scan", func() allocator { return &bitScan{used: make([]bool, size)} }},
+}
+
+// nextClear takes the first clear bit from a random position on, with bits-and-blooms/bitset under a mutex.
+type nextClear struct {
+	mu   sync.Mutex
+	bits *bitset.BitSet
+}
+
+func (a *nextClear) Acquire() (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i, ok := a.bits.NextClear(uint(rand.Uint32N(size)))
+	if !ok || i >= size {
+		if i, ok = a.bits.NextClear(0); !ok || i >= size {
+			return 0, false
+		}
+	}
+	a.bits.Set(i)
+	return uint16(first + i), true
+}
+
+func (a *nextClear) Release(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := uint(port) - first
+	if i >= size || !a.bits.Test(i) {
+		return false
+	}
+	a.bits.Clear(i)
+	return true
+}
+
+// freeList keeps the free ports in an array and takes a random one by swapping it with the last: uniform, at 32 bits a
+// port with the flags that make Release safe.
+type freeList struct {
+	mu   sync.Mutex
+	free []uint16
+	used []bool
+}
+
+func newFreeList() allocator {
+	a := &freeList{used: make([]bool, size)}
+	for port := first; port <= last; port++ {
+		a.free = append(a.free, uint16(port))
+	}
+	return a
+}
+
+func (a *freeList) Acquire() (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := len(a.free)
+	if n == 0 {
+		return 0, false
+	}
+	i := rand.IntN(n)
+	port := a.free[i]
+	a.free[i] = a.free[n-1]
+	a.free = a.free[:n-1]
+	a.used[port-first] = true
+	return port, true
+}
+
+func (a *freeList) Release(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if port < first || !a.used[port-first] {
+		return false
+	}
+	a.used[port-first] = false
+	a.free = append(a.free, port)
+	return true
+}
+
+// portMap keeps the used ports in a map and walks on from a random port.
+type portMap struct {
+	mu   sync.Mutex
+	used map[uint16]struct{}
+}
+
+func (a *portMap) Acquire() (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	start := rand.IntN(size)
+	for i := range size {
+		port := uint16(first + (start+i)%size)
+		if _, used := a.used[port]; !used {
+			a.used[port] = struct{}{}
+			return port, true
+		}
+	}
+	return 0, false
+}
+
+func (a *portMap) Release(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, used := a.used[port]
+	delete(a.used, port)
+	return used
+}
+
+// bitScan looks at one port after the other from a random one on, as allocators do that walk a bitmap bit by bit.
+type bitScan struct {
+	mu   sync.Mutex
+	used []bool
+}
+
+func (a *bitScan) Acquire() (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	start := rand.IntN(size)
+	for i := range size {
+		at := (start + i) % size
+		if !a.used[at] {
+			a.used[at] = true
+			return uint16(first + at), true
+		}
+	}
+	return 0, false
+}
+
+func (a *bitScan) Release(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if port < first || !a.used[port-first] {
+		return false
+	}
+	a.used[port-first] = false
+	return true
+}

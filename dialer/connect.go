@@ -15,7 +15,6 @@ import (
 // connect makes one socket by NetDialer and connects it from t in the lane l.
 func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPConn, error) {
 	nd := *a.nd
-	network := a.network
 	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel
 	//lint:ignore SA1019 see dialContext
 	nd.Cancel = nil
@@ -24,15 +23,14 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 	switch {
 	case l == bindLane:
 		nd.LocalAddr = net.TCPAddrFromAddrPort(local)
-		if !local.Addr().IsValid() {
-			network = family(a.remote.Addr()) // or an IPv6 socket would take the port of IPv4 as well
-		}
 	case l == kernelLane && local.Addr().IsValid():
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 0))
 	}
-	control := socketControl{user: a.userControl(), lane: l, local: local, once: l == rangeLane && !nd.MultipathTCP()}
+	control := socketControl{
+		user: a.userControl(), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
+	}
 	nd.Control, nd.ControlContext = nil, control.run
-	conn, err := nd.DialContext(ctx, network, a.remote.String())
+	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
 			err = e.Err
@@ -59,11 +57,12 @@ func (a *attempt) userControl() controlFunc {
 
 // socketControl prepares a socket for its lane.
 type socketControl struct {
-	user  controlFunc
-	lane  lane
-	local netip.AddrPort
-	once  bool
-	again error // what a second run returns
+	user   controlFunc
+	lane   lane
+	local  netip.AddrPort
+	remote netip.Addr
+	once   bool
+	again  error // what a second run returns
 }
 
 // errAgain is how net.Dialer is kept from trying again what it takes for a poor choice of the kernel's.
@@ -92,7 +91,7 @@ func (s *socketControl) prepare(ctx context.Context, network, address string, c 
 		}
 	}
 	var err error
-	if e := c.Control(func(fd uintptr) { err = s.lane.prepare(int(fd), s.local) }); e != nil {
+	if e := c.Control(func(fd uintptr) { err = s.lane.prepare(int(fd), s.local, s.remote) }); e != nil {
 		return e
 	}
 	return err
@@ -136,11 +135,4 @@ func sourceFor(remote netip.AddrPort) (netip.Addr, error) {
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
-}
-
-func family(ip netip.Addr) string {
-	if ip.Is4() {
-		return "tcp4"
-	}
-	return "tcp6"
 }

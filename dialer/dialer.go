@@ -30,6 +30,8 @@ type Dialer struct {
 	Wait time.Duration
 }
 
+var plainDialer net.Dialer // never modified
+
 // Dial is DialContext with the background context.
 func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
@@ -49,7 +51,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	nd := d.NetDialer
 	if nd == nil {
-		nd = new(net.Dialer)
+		nd = &plainDialer
 	}
 	switch network {
 	case "tcp", "tcp4", "tcp6":

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -18,6 +19,12 @@ func ForgetFacts() { facts.Store(nil) }
 
 // TakesRangeLane reports whether a dial from port would take the range lane.
 func TakesRangeLane(port uint16) bool { return laneOf(port) == rangeLane }
+
+// HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE.
+func HasRangeLane() bool {
+	known, err := sockopt.HasPortRange()
+	return err == nil && known
+}
 
 // Tuple returns the tuple that c holds.
 func (c *TCPConn) Tuple() tuple.Tuple { return c.held.tuple }

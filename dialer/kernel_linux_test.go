@@ -55,9 +55,12 @@ func blackhole(t testing.TB, address string) string {
 	require.NoError(t, unix.Listen(fd, 0))
 	sa, err := unix.Getsockname(fd)
 	require.NoError(t, err)
-	for range 3 {
-		err := unix.Connect(rawSocket(t, family), sa)
-		require.ErrorIs(t, err, unix.EINPROGRESS)
+	for i := range 3 { // from ports that no test dials from
+		filler := rawSocket(t, family)
+		require.NoError(t, unix.SetsockoptInt(filler, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+		_, from := sockaddr(netip.AddrPortFrom(netip.MustParseAddrPort(address).Addr(), uint16(1100+i)))
+		require.NoError(t, unix.Bind(filler, from))
+		require.ErrorIs(t, unix.Connect(filler, sa), unix.EINPROGRESS)
 	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:

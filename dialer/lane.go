@@ -23,8 +23,9 @@ const (
 	bindLane               // SO_REUSEADDR, and bind(2) to the port
 )
 
-// prepare makes a socket ready to connect from local, whose address may be left to the kernel.
-func (l lane) prepare(fd int, local netip.AddrPort) error {
+// prepare makes a socket ready to connect from local, whose address may be left to the kernel, to an address of remote's
+// family.
+func (l lane) prepare(fd int, local netip.AddrPort, remote netip.Addr) error {
 	switch l {
 	case rangeLane:
 		if err := sockopt.OnePort(fd, local.Port()); err != nil || !local.Addr().IsValid() {
@@ -35,7 +36,10 @@ func (l lane) prepare(fd int, local netip.AddrPort) error {
 		}
 		return bindSource(fd, local.Addr())
 	case bindLane:
-		return sockopt.ShareBind(fd)
+		if err := sockopt.ShareBind(fd); err != nil || local.Addr().IsValid() || remote.Is4() {
+			return err
+		}
+		return sockopt.OnlyIPv6(fd)
 	}
 	return nil
 }
@@ -75,14 +79,15 @@ func doubtFacts() {
 // readFacts keeps what it knew if the answer is not to be had, for want of a file descriptor for instance.
 func readFacts() *kernelFacts {
 	ports, err := HostPorts()
-	if err != nil {
+	known, err2 := sockopt.HasPortRange()
+	if err != nil || err2 != nil {
 		if f := facts.Load(); f != nil {
 			return f
 		}
 		return new(kernelFacts)
 	}
 	f := &kernelFacts{read: time.Now()}
-	if sockopt.HasPortRange() {
+	if known {
 		f.ranged = ports
 	}
 	facts.Store(f)

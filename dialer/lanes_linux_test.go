@@ -12,7 +12,6 @@ import (
 
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
-	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -38,7 +37,7 @@ func TestOnePortServesManyDestinations(t *testing.T) {
 			t.Run(fmt.Sprintf("lane=%s/to=%s/from=%s", lane.name, family.listen, family.source), func(t *testing.T) {
 				if lane.force {
 					dialer.ForceBindLane(t)
-				} else if lane.name == "range" && !sockopt.HasPortRange() {
+				} else if lane.name == "range" && !dialer.HasRangeLane() {
 					t.Skip("this kernel has no IP_LOCAL_PORT_RANGE: Linux 6.3")
 				}
 				port := lane.port + uint16(i)
@@ -90,7 +89,7 @@ func TestReservedPortTakesTheBindLane(t *testing.T) {
 	for _, port := range []uint16{40100, 40101} {
 		require.False(t, dialer.TakesRangeLane(port))
 	}
-	require.Equal(t, sockopt.HasPortRange(), dialer.TakesRangeLane(40102))
+	require.Equal(t, dialer.HasRangeLane(), dialer.TakesRangeLane(40102))
 	to := listen(t, "tcp", "127.0.0.1:9000")
 	c := dial(t, &dialer.Dialer{TCP: pool("40100")}, to.addr())
 	require.EqualValues(t, 40100, local(c).Port())

@@ -23,7 +23,7 @@ type outcome struct {
 // than FallbackDelay, the others at the same time.
 func (c *call) race(ctx context.Context, addrs []netip.AddrPort) (*TCPConn, error) {
 	primaries, fallbacks := addrs, []netip.AddrPort(nil)
-	if c.network == "tcp" && c.nd.FallbackDelay >= 0 {
+	if len(addrs) > 1 && c.network == "tcp" && c.nd.FallbackDelay >= 0 {
 		primaries, fallbacks = partition(addrs)
 	}
 	if len(fallbacks) == 0 {

@@ -49,5 +49,7 @@ func TestTraceSeesWhatItSeesOfNetDialer(t *testing.T) {
 	nd := &net.Dialer{Resolver: resolver}
 	want := traced(nd.DialContext)
 	require.Len(t, want, 3)
-	require.Equal(t, want, traced((&dialer.Dialer{NetDialer: nd}).DialContext))
+	for _, ports := range []string{"", "20000-30000"} { // either lane, and the bind lane
+		require.Equal(t, want, traced((&dialer.Dialer{NetDialer: nd, TCP: pool(ports)}).DialContext), "ports=%s", ports)
+	}
 }

@@ -30,7 +30,11 @@ func (e *ExhaustedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v towards %v (%d in use, %d cooling down", ErrExhausted, e.Dst, e.InUse, e.Retired)
 	if e.Retired > 0 {
-		fmt.Fprintf(&b, ", the first of them free in %v", e.Next.Round(100*time.Millisecond))
+		unit := time.Millisecond
+		if e.Next >= time.Second {
+			unit *= 100
+		}
+		fmt.Fprintf(&b, ", the first of them free in %v", max(e.Next.Round(unit), unit))
 	}
 	b.WriteByte(')')
 	if e.Err != nil {

@@ -43,7 +43,7 @@ type Pool struct {
 	state atomic.Pointer[state]
 }
 
-// shards is how many locks share the destinations: enough that two cores seldom meet, and 16 KiB.
+// shards is how many locks share the destinations: enough that two cores seldom meet, and 11 KiB.
 const shards = 64
 
 type state struct {
@@ -92,7 +92,8 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 // Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first
 // come, first served, as soon as a tuple towards it is released or has cooled down.
 //
-// If ctx ends first, or MaxWaiters others wait already, the error Is ErrExhausted, and ctx.Err() or ErrQueueFull too.
+// If ctx ends while it waits, or MaxWaiters others wait already, the error Is ErrExhausted, and ctx.Err() or ErrQueueFull
+// too. If ctx has ended before, the error Is ctx.Err() alone.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	st := p.ready()
 	key, from, err := st.plan.towards(dst)

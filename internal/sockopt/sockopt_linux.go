@@ -2,8 +2,8 @@ package sockopt
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,18 +11,19 @@ import (
 // Supported reports whether exact local ports are to be had on this system.
 const Supported = true
 
-// HasPortRange reports whether the kernel knows IP_LOCAL_PORT_RANGE: Linux 6.3 and later do.
-var HasPortRange = sync.OnceValue(func() bool {
+// HasPortRange reports whether the kernel knows IP_LOCAL_PORT_RANGE: Linux 6.3 and later do. It fails if there is no
+// socket to ask.
+func HasPortRange() (bool, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
+	if errors.Is(err, unix.EAFNOSUPPORT) {
 		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	}
 	if err != nil {
-		return false
+		return false, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil
-})
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil, nil
+}
 
 // OnePort makes the kernel choose port, and no other, when the socket connects. The kernel ignores a port outside
 // net.ipv4.ip_local_port_range without a word.
@@ -40,10 +41,9 @@ func ShareBind(fd int) error {
 	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 }
 
-// AbortOnClose makes close(2) send a reset and leave no TIME_WAIT.
-func AbortOnClose(fd int) error {
-	err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	return os.NewSyscallError("setsockopt SO_LINGER", err)
+// OnlyIPv6 keeps an IPv6 socket that is bound to no address from taking the port of IPv4 as well.
+func OnlyIPv6(fd int) error {
+	return set("IPV6_V6ONLY", fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 }
 
 // Read returns the state of a TCP socket.

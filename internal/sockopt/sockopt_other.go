@@ -8,7 +8,7 @@ import "errors"
 const Supported = false
 
 // HasPortRange reports false.
-func HasPortRange() bool { return false }
+func HasPortRange() (bool, error) { return false, nil }
 
 // OnePort is for Linux.
 func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }
@@ -19,8 +19,8 @@ func BindAddressOnly(fd int) error { return errors.ErrUnsupported }
 // ShareBind is for Linux.
 func ShareBind(fd int) error { return errors.ErrUnsupported }
 
-// AbortOnClose is for Linux.
-func AbortOnClose(fd int) error { return errors.ErrUnsupported }
+// OnlyIPv6 is for Linux.
+func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 
 // Read is for Linux.
 func Read(fd int) (State, error) { return State{}, errors.ErrUnsupported }

@@ -51,10 +51,10 @@ func (c *nextClear) Release(port uint16) bool {
 
 var percentages = []float64{0, 50, 90, 99, 99.9, 99.99}
 
-// fill takes this percentage of 64,512 ports.
+// fill takes this percentage of 64,512 ports, by the allocator's own picks, as in use.
 func fill(a allocator, percent float64) {
 	switch m := a.(type) {
-	case *model: // listing the free ports so often takes minutes
+	case *model: // at random, as it would pick itself, but listing the free ports so often takes minutes
 		for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(len(m.allowed))[:int(percent/100*64512)] {
 			m.used[m.allowed[i]] = true
 		}

@@ -290,6 +290,82 @@ func TestAnAcquireNeverFailsWhileAPortIsFree(t *testing.T) {
 	}
 }
 
+// One port is free, and it moves: the next is released before it is taken, now behind and now ahead of whoever is looking
+// for it. So there is always one to find, and a search that looks here first and there later misses it.
+func TestAnAcquireFindsTheLastFreePortWhereverItMoves(t *testing.T) {
+	all, ends := alloc.RangeSet(1024, 65535), alloc.MustParseSet("1,65535")
+	for _, c := range []struct {
+		name      string
+		set       alloc.Set
+		low, high uint16
+		acquire   func(p *alloc.Ports) (uint16, bool)
+	}{
+		{"all", all, 1024, 65535, (*alloc.Ports).Acquire},
+		{"next to each other", all, 40000, 40001, (*alloc.Ports).Acquire},
+		{"in all", all, 1024, 65535, func(p *alloc.Ports) (uint16, bool) { return p.AcquireIn(all) }},
+		{"two", ends, 1, 65535, (*alloc.Ports).Acquire},
+		{"in two of three", alloc.MustParseSet("1,300,65535"), 1, 65535, func(p *alloc.Ports) (uint16, bool) {
+			return p.AcquireIn(ends)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			probes := 100_000
+			if testing.Short() {
+				probes = 10_000
+			}
+			const mover, prober = 1, 2
+			p, held := alloc.New(c.set), new(owners)
+			for port := range c.set.All() {
+				if port != c.low && !p.Reserve(port) {
+					require.Fail(t, "a free port cannot be reserved", "%d", port)
+				}
+			}
+			require.NoError(t, held.take(c.high, mover))
+			var done atomic.Bool
+			moves := 0
+			failure := make(chan error, 1)
+			go func() {
+				defer close(failure)
+				own, other := c.high, c.low
+				for ; !done.Load(); moves++ {
+					if err := held.leave(own, mover); err != nil {
+						failure <- err
+						return
+					}
+					if !p.Release(own) {
+						failure <- fmt.Errorf("port %d was in use and could not be released", own)
+						return
+					}
+					for own, other = other, own; !p.Reserve(own); { // the prober has one of the two for a moment
+						own, other = other, own
+					}
+					if err := held.take(own, mover); err != nil {
+						failure <- err
+						return
+					}
+				}
+			}()
+			var err error
+			for probe := 0; probe < probes && err == nil; probe++ {
+				port, ok := c.acquire(p)
+				if !ok {
+					err = fmt.Errorf("probe %d found no port while one was free", probe)
+				} else if err = held.take(port, prober); err == nil {
+					err = held.leave(port, prober)
+					if !p.Release(port) {
+						err = fmt.Errorf("port %d was in use and could not be released", port)
+					}
+				}
+			}
+			done.Store(true)
+			require.NoError(t, <-failure)
+			require.NoError(t, err)
+			require.Equal(t, 1, p.Free())
+			t.Logf("%d moves during %d probes", moves, probes)
+		})
+	}
+}
+
 // Several goroutines want the same port, in whatever way, and one gets it; then they all release it, and one does.
 func TestOneOfManyGetsAPortAndOneReleasesIt(t *testing.T) {
 	rounds := 2000

@@ -59,11 +59,11 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	available, err := memAvailable()
+	mem, err := readMemory()
 	if err != nil {
 		return err
 	}
-	if err := enoughMemory(b.Connections, len(to) == 0, available); err != nil {
+	if err := enoughMemory(b.Connections, len(to) == 0, mem.available); err != nil {
 		return err
 	}
 	b.announce(p, len(to), files)
@@ -75,10 +75,10 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.prove(c, p, result{source: source, to: to, echoed: p.servers > 0, memory: available})
+	return b.prove(c, p, result{source: source, to: to, echoed: p.servers > 0, memory: mem.inUse})
 }
 
-// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is available.
+// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is in use.
 func (b *beyondCmd) prove(c *crew, p plan, r result) error {
 	before, err := kernelCount(r.source, r.to)
 	if err != nil {
@@ -95,11 +95,11 @@ func (b *beyondCmd) prove(c *crew, p plan, r result) error {
 		return err
 	}
 	r.took = time.Since(began)
-	available, err := memAvailable()
+	after, err := readMemory()
 	if err != nil {
 		return err
 	}
-	r.memory -= available
+	r.memory = after.inUse - r.memory
 	if r.kernel, err = kernelCount(r.source, r.to); err != nil {
 		return err
 	}

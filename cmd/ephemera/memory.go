@@ -6,9 +6,15 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
+// memory is that of the host, in bytes.
+type memory struct {
+	available int64 // what programs could still have
+	inUse     int64 // what processes and the kernel's objects take, sockets among them; caches of files do not count
+}
+
 // perEnd is what one end of a connection takes, the kernel's share and the process's, rounded up. A run that needs more
 // than there is would have the kernel kill processes, and not only those of the run.
-const perEnd = 5 << 10
+const perEnd = 7 << 10
 
 // enoughMemory refuses a run that the available memory does not carry.
 func enoughMemory(connections int, bothEnds bool, available int64) error {

@@ -6,18 +6,27 @@ import (
 	"os"
 )
 
-// memAvailable returns MemAvailable of /proc/meminfo in bytes: what programs could still have, the kernel's own use deducted.
-func memAvailable() (int64, error) {
+// readMemory reads /proc/meminfo. What a run takes is not what MemAvailable loses: the kernel gives back what a run before
+// it freed only in the course of seconds, and a second run would seem to take half of the first.
+func readMemory() (m memory, err error) {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {
-		return 0, fmt.Errorf("cannot measure memory: %w", err)
+		return m, fmt.Errorf("cannot measure memory: %w", err)
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var name string
 		var kib int64
-		if _, err := fmt.Sscanf(s.Text(), "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
+		if _, err := fmt.Sscan(lines.Text(), &name, &kib); err != nil {
+			continue
+		}
+		switch name {
+		case "MemAvailable:":
+			m.available = kib << 10
+		case "AnonPages:", "Slab:", "KernelStack:", "PageTables:", "Percpu:":
+			m.inUse += kib << 10
 		}
 	}
-	return 0, fmt.Errorf("cannot measure memory: no MemAvailable in /proc/meminfo")
+	return m, lines.Err()
 }

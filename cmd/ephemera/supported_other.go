@@ -19,6 +19,6 @@ func conntrackRoom() (room int, tracking bool) { return 0, false }
 
 func openFiles() (int, error) { return 0, errors.ErrUnsupported }
 
-func memAvailable() (int64, error) { return 0, errors.ErrUnsupported }
+func readMemory() (memory, error) { return memory{}, errors.ErrUnsupported }
 
 func resetOnClose(string, string, syscall.RawConn) error { return nil }

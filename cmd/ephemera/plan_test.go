@@ -117,5 +117,5 @@ func TestMemoryIsRefusedBeforeTheKernelKills(t *testing.T) {
 	require.NoError(t, enoughMemory(1_000_000, true, 24<<30))
 	require.ErrorContains(t, enoughMemory(1_000_000, true, 4<<30), "-n 299593 would fit")
 	require.NoError(t, enoughMemory(299_593, true, 4<<30))
-	require.NoError(t, enoughMemory(800_000, false, 4<<30), "only one end is on this host")
+	require.NoError(t, enoughMemory(599_000, false, 4<<30), "only one end is on this host")
 }

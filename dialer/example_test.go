@@ -23,14 +23,17 @@ func Example() {
 	}))
 	defer server.Close()
 
-	var d dialer.Dialer
-	client := &http.Client{Transport: &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}}
-	defer client.CloseIdleConnections()
+	url := server.URL
 
-	response, err := client.Get(server.URL)
+	d := &dialer.Dialer{TCP: &tuple.Pool{
+		Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+	}}
+	client := &http.Client{Transport: &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}}
+	response, err := client.Get(url)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer client.CloseIdleConnections()
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	fmt.Println(string(body), err)

@@ -31,10 +31,7 @@ func (l lane) prepare(fd int, local netip.AddrPort, remote netip.Addr) error {
 		if err := sockopt.OnePort(fd, local.Port()); err != nil || !local.Addr().IsValid() {
 			return err
 		}
-		if err := sockopt.BindAddressOnly(fd); err != nil {
-			return err
-		}
-		return bindSource(fd, local.Addr())
+		return sockopt.BindAddress(fd, local.Addr()) // not by net.Dialer, which would try twice more if the host lacks it
 	case bindLane:
 		if err := sockopt.ShareBind(fd); err != nil || local.Addr().IsValid() || remote.Is4() {
 			return err

@@ -3,7 +3,10 @@ package sockopt
 import (
 	"encoding/binary"
 	"errors"
+	"net"
+	"net/netip"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,9 +34,15 @@ func OnePort(fd int, port uint16) error {
 	return set("IP_LOCAL_PORT_RANGE", fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port))
 }
 
-// BindAddressOnly makes a bind to port 0 leave the choice of the port to connect.
-func BindAddressOnly(fd int) error {
-	return set("IP_BIND_ADDRESS_NO_PORT", fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+// BindAddress binds the socket to ip, and leaves the choice of the port to connect.
+func BindAddress(fd int, ip netip.Addr) error {
+	if err := set("IP_BIND_ADDRESS_NO_PORT", fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return err
+	}
+	if ip.Is4() {
+		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrInet4{Addr: ip.As4()}))
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrInet6{Addr: ip.As16(), ZoneId: zoneID(ip.Zone())}))
 }
 
 // ShareBind lets several sockets that all ask for it bind one port.
@@ -68,4 +77,16 @@ func Read(fd int) (State, error) {
 
 func set(name string, fd, level, option, value int) error {
 	return os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(fd, level, option, value))
+}
+
+// zoneID returns the index of the interface that a zone names, 0 if there is none.
+func zoneID(zone string) uint32 {
+	if zone == "" {
+		return 0
+	}
+	if ifi, err := net.InterfaceByName(zone); err == nil {
+		return uint32(ifi.Index)
+	}
+	index, _ := strconv.ParseUint(zone, 10, 32)
+	return uint32(index)
 }

@@ -2,7 +2,10 @@
 
 package sockopt
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+)
 
 // Supported reports whether exact local ports are to be had on this system.
 const Supported = false
@@ -13,8 +16,8 @@ func HasPortRange() (bool, error) { return false, nil }
 // OnePort is for Linux.
 func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }
 
-// BindAddressOnly is for Linux.
-func BindAddressOnly(fd int) error { return errors.ErrUnsupported }
+// BindAddress is for Linux.
+func BindAddress(fd int, ip netip.Addr) error { return errors.ErrUnsupported }
 
 // ShareBind is for Linux.
 func ShareBind(fd int) error { return errors.ErrUnsupported }

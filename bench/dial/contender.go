@@ -44,10 +44,11 @@ var contenders = []struct {
 // wholeRange is the best that a Control of a few lines can do: with any IP_LOCAL_PORT_RANGE the kernel starts its search at
 // random and does not try the ports of one parity first.
 func wholeRange(_, _ string, c syscall.RawConn) (err error) {
+	ends := uint32(firstPort+ports-1)<<16 | firstPort
 	controlErr := c.Control(func(fd uintptr) {
 		err = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, (firstPort+ports-1)<<16|firstPort),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(ends))),
 		)
 	})
 	return errors.Join(err, controlErr)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -98,6 +99,11 @@ func (j *clientJob) destinations() iter.Seq[netip.AddrPort] {
 // open dials, and proves the connection alive if its other end echoes.
 func (j *clientJob) open(dial dialFunc, to string, buf []byte) (net.Conn, error) {
 	conn, err := dial(context.Background(), "tcp", to)
+	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && full.Retired > 0 {
+		// Nothing that was closed here rests: all of these are ports that the kernel refused.
+		return nil, fmt.Errorf("%w; other programs on this host hold %s of the ports: end them (ss -tanp shows which), or ask for fewer with -n",
+			err, comma(full.Retired))
+	}
 	if err != nil || !j.Echo {
 		return conn, err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,8 +25,11 @@ const (
 // attempt is the dial of one address.
 type attempt struct {
 	*call
-	remote netip.AddrPort
-	routed bool // the kernel has a source address for remote
+	remote  netip.AddrPort
+	routed  bool      // the kernel has a source address for remote
+	refused int       // how many tuples the kernel said are taken
+	until   time.Time // when Wait is over; zero before it has begun
+	device  bool      // the caller's Control bound the socket to a device
 }
 
 // dial connects from the first tuple that the kernel does not say is taken. Each tuple is given back on every way out
@@ -56,12 +60,12 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
 	}
 	t, pool := tuple.From(src, a.remote), a.pool
+	if !couldHold(pool, t) {
+		pool = nil
+	}
 	for {
 		if pool != nil && !pool.Reserve(t) {
-			if pool.Contains(t) {
-				return nil, a.opError(a.local, a.remote, errPortInUse)
-			}
-			pool = nil
+			return nil, a.opError(a.local, a.remote, errPortInUse)
 		}
 		conn, err := a.try(ctx, t, pool)
 		switch {
@@ -77,7 +81,10 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	t, err := a.pool.TryAcquire(a.remote)
 	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && a.Wait != 0 {
 		if a.Wait > 0 {
-			waiting, cancel := context.WithTimeout(ctx, a.Wait)
+			if a.until.IsZero() {
+				a.until = time.Now().Add(a.Wait)
+			}
+			waiting, cancel := context.WithDeadline(ctx, a.until)
 			defer cancel()
 			ctx = waiting
 		}
@@ -108,31 +115,41 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	raw, err := a.connect(ctx, t, l)
 	if err == nil {
 		got := localAddrPort(raw)
+		if got.Port() != t.Src().Port() && l == rangeLane {
+			readFacts() // the sysctl may no longer say what it said
+		}
 		switch {
-		case l == kernelLane:
-			held = held.moveTo(tuple.From(got, a.remote))
-		case got.Port() != t.Src().Port(): // the sysctl no longer says what it said
-			readFacts()
-			err = errTaken
-		}
-		if sameAddrPort(got, a.remote) {
+		case sameAddrPort(got, a.remote):
 			err = errTaken // TCP's simultaneous open: the socket is connected to itself
-		}
-		if err == nil {
+		case laneOf(t.Src().Port()) != l:
+			err = errLane
+		default:
+			// The tuple is another one where the kernel was to choose, where the caller's Control bound the socket, and
+			// where Sources name a broadcast address.
+			if src := t.Src(); got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr() {
+				held = held.moveTo(tuple.From(got, a.remote))
+			}
 			return newTCPConn(raw, held), nil
 		}
 		abort(raw)
 	}
 	rest = 0
 	switch {
+	case errors.Is(err, errLane):
+		return nil, errLane
 	case errors.Is(err, errTaken), a.isTaken(err, t):
-		if doubtFacts(); laneOf(t.Src().Port()) != l {
+		if a.doubtFacts(); laneOf(t.Src().Port()) != l {
 			return nil, errLane
 		}
-		rest = parked
+		if a.local.Port() == 0 {
+			rest = parked
+		}
 		return nil, errTaken
 	case ctx.Err() != nil, isTimeout(err): // net may notice a deadline before ctx does
 		rest = a.afterGivingUp(t)
+	}
+	if c, ok := err.(controlError); ok {
+		err = c.error
 	}
 	if _, panicked := err.(controlPanic); panicked {
 		return nil, err
@@ -140,9 +157,30 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	return nil, a.opError(a.localOf(t), a.remote, a.explain(err, t))
 }
 
+// doubtFacts has what the lanes depend on read again, for somebody may have changed the sysctls: if that was last done a
+// while ago, and ever more seldom while the kernel goes on refusing one tuple after the other.
+func (a *attempt) doubtFacts() {
+	a.refused++
+	if factsAreStale() || a.refused >= 4 && a.refused&(a.refused-1) == 0 {
+		readFacts()
+	}
+}
+
+// couldHold reports whether t is one of the tuples that the pool hands out.
+func couldHold(pool *tuple.Pool, t tuple.Tuple) bool {
+	port, from := t.Src().Port(), t.Src().Addr()
+	if !pool.Ports.Contains(port) && !(pool.Ports.IsZero() && port >= 1024) {
+		return false
+	}
+	return len(pool.Sources) == 0 || slices.ContainsFunc(pool.Sources, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
 // isTaken reports whether err is the kernel saying that t is in use, as opposed to a destination or source that cannot
 // work with any port.
 func (a *attempt) isTaken(err error, t tuple.Tuple) bool {
+	if _, ok := err.(controlError); ok {
+		return false // whatever it is, it is the caller's own
+	}
 	call, ok := errors.AsType[*os.SyscallError](err)
 	if !ok {
 		return false

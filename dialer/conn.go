@@ -60,7 +60,7 @@ func (c *TCPConn) restAfterClose() time.Duration {
 	switch {
 	case s.TCP == sockopt.CloseWait, s.TCP == sockopt.LastAck:
 		return 0
-	case s.TCP == sockopt.Close: // it was reset, or both ends have shut down: TIME_WAIT is no longer the socket's affair
+	case s.TCP == sockopt.Close && !s.OnDevice: // it was reset, or both ends have shut down: TIME_WAIT is no longer the socket's affair
 		return restOf(localAddrPort(c.TCPConn), c.held.tuple.Dst())
 	case s.Abort:
 		return 0
@@ -93,7 +93,7 @@ func (l lease) end(rest time.Duration) {
 
 // moveTo exchanges the tuple for the one that the kernel chose, if the pool has that one.
 func (l lease) moveTo(t tuple.Tuple) lease {
-	if l.pool == nil || t == l.tuple || !l.pool.Reserve(t) {
+	if l.pool == nil || !l.pool.Reserve(t) {
 		return l
 	}
 	l.end(0)

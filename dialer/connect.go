@@ -1,6 +1,7 @@
 package dialer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -31,6 +33,7 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 	}
 	nd.Control, nd.ControlContext = nil, control.run
 	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
+	a.device = control.device
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
 			err = e.Err
@@ -63,6 +66,7 @@ type socketControl struct {
 	remote netip.Addr
 	once   bool
 	again  error // what a second run returns
+	device bool  // the caller bound the socket to a device
 }
 
 // errAgain is how net.Dialer is kept from trying again what it takes for a poor choice of the kernel's.
@@ -87,14 +91,16 @@ func (s *socketControl) run(ctx context.Context, network, address string, c sysc
 func (s *socketControl) prepare(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if s.user != nil {
 		if err := callControl(s.user, ctx, network, address, c); err != nil {
-			return err
+			return controlError{err}
 		}
 	}
 	var err error
-	if e := c.Control(func(fd uintptr) { err = s.lane.prepare(int(fd), s.local, s.remote) }); e != nil {
-		return e
-	}
-	return err
+	e := c.Control(func(fd uintptr) {
+		if err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
+			s.device = sockopt.OnDevice(int(fd))
+		}
+	})
+	return cmp.Or(e, err)
 }
 
 // callControl calls the caller's Control. If it panicked through net.Dialer, that would leave the socket open: so the

@@ -43,8 +43,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // Each address that a name resolves to is an attempt with a tuple of its own, raced as net.Dialer does (RFC 6555) and
 // given its share of the timeout. Addresses of a family in which the pool has no source are left out.
 //
-// Its errors are [*net.OpError]. If no tuple was free in time, errors.Is finds [tuple.ErrExhausted] and
-// syscall.EADDRNOTAVAIL.
+// Its errors are [*net.OpError], that of the first address if there are several. If no tuple was free in time, errors.Is
+// finds [tuple.ErrExhausted] and syscall.EADDRNOTAVAIL.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if ctx == nil {
 		panic("nil context")

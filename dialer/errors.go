@@ -22,6 +22,11 @@ var errPortInUse = fmt.Errorf("the local port is in use towards this address alr
 // errExited is the error for a caller's Control that ended the goroutine of one of several attempts.
 var errExited = errors.New("the Control of NetDialer called runtime.Goexit")
 
+// controlError is an error of the caller's Control on its way through net.Dialer: it may look like one of the kernel's.
+type controlError struct{ error }
+
+func (e controlError) Unwrap() error { return e.error }
+
 // controlPanic is a panic of the caller's Control on its way through net.Dialer.
 type controlPanic struct{ value any }
 

@@ -84,6 +84,7 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 		want  string
 	}{
 		{&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil, "mismatched local address type"},
+		{&net.TCPAddr{IP: net.IP{1, 2, 3}}, nil, "invalid IP address"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 70000}, nil, "invalid port"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, sourced, "Sources"},
 		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "no local address of the family"},

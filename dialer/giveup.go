@@ -13,6 +13,9 @@ import (
 // kernel knows.
 func (a *attempt) afterGivingUp(t tuple.Tuple) time.Duration {
 	local := a.localOf(t)
+	if a.device {
+		return timeWait // Lookup does not find those
+	}
 	if !local.Addr().IsValid() {
 		source, err := sourceFor(a.remote)
 		if err != nil {

@@ -1,7 +1,9 @@
 package dialer
 
 import (
+	"errors"
 	"sync"
+	"syscall"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/tuple"
@@ -15,11 +17,26 @@ func HostPorts() (alloc.Set, error) { return hostPorts() }
 
 func dynamicPorts() alloc.Set { return alloc.RangeSet(49152, 65535) }
 
-// hostTCP is the pool of every Dialer of the process whose TCP is nil.
-var hostTCP = sync.OnceValue(func() *tuple.Pool {
+var (
+	hostPool     *tuple.Pool // of every Dialer of the process whose TCP is nil; set once
+	hostPoolInit sync.Mutex
+)
+
+// hostTCP returns the pool of the process. Where the ports of the host are not to be had, they are the dynamic ones; but
+// not because the process has no file left at the moment, for the pool stays.
+func hostTCP() (*tuple.Pool, error) {
+	hostPoolInit.Lock()
+	defer hostPoolInit.Unlock()
+	if hostPool != nil {
+		return hostPool, nil
+	}
 	ports, err := HostPorts()
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return nil, err
+	}
 	if err != nil || ports.Len() == 0 {
 		ports = dynamicPorts()
 	}
-	return &tuple.Pool{Ports: ports}
-})
+	hostPool = &tuple.Pool{Ports: ports}
+	return hostPool, nil
+}

@@ -66,11 +66,9 @@ func laneOf(port uint16) lane {
 	return bindLane
 }
 
-// doubtFacts has the facts read again unless that was done just now: somebody may have changed the sysctls.
-func doubtFacts() {
-	if f := facts.Load(); f != nil && time.Since(f.read) > staleFacts {
-		readFacts()
-	}
+func factsAreStale() bool {
+	f := facts.Load()
+	return f != nil && time.Since(f.read) > staleFacts
 }
 
 // readFacts keeps what it knew if the answer is not to be had, for want of a file descriptor for instance.

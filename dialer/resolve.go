@@ -22,7 +22,10 @@ type call struct {
 func newCall(d *Dialer, nd *net.Dialer, network string) (*call, error) {
 	c := &call{Dialer: d, nd: nd, network: network, pool: d.TCP}
 	if c.pool == nil {
-		c.pool = hostTCP()
+		var err error
+		if c.pool, err = hostTCP(); err != nil {
+			return nil, err
+		}
 	}
 	switch local := nd.LocalAddr.(type) {
 	case nil:
@@ -31,6 +34,9 @@ func newCall(d *Dialer, nd *net.Dialer, network string) (*call, error) {
 			break
 		}
 		ip := local.AddrPort().Addr().Unmap()
+		if !ip.IsValid() && len(local.IP) != 0 {
+			return nil, &net.AddrError{Err: "invalid IP address", Addr: local.String()}
+		}
 		if ip.IsUnspecified() {
 			ip = netip.Addr{}
 		}

@@ -17,6 +17,8 @@ const (
 	// fullest is the share of the ports that a run uses towards each listener of its own, in percent: the ports that other
 	// programs hold are then no obstacle.
 	fullest = 80
+	// mostConnections keeps the arithmetic of a plan within 32 bits.
+	mostConnections = 100_000_000
 	// clientsAtOnce is how many clients dial at a time. Processes that all have a little to do at any time cost more than
 	// a few with much: a million connections by 51 clients at once, each taking the destinations in turn, took 530 s of CPU
 	// time (2 CPUs); by 4 at once, each one destination after the other, 200 s.
@@ -48,6 +50,8 @@ type share struct {
 func makePlan(r request) (plan, error) {
 	perProcess, ports := r.files-spareFiles, r.ports.Len()
 	switch {
+	case r.connections > mostConnections:
+		return plan{}, fmt.Errorf("-n %d: more than %s connections are beyond what one host carries", r.connections, comma(mostConnections))
 	case r.connections < 1:
 		return plan{}, fmt.Errorf("-n %d: ask for one connection at least", r.connections)
 	case ports < 1:
@@ -73,6 +77,9 @@ func makePlan(r request) (plan, error) {
 	}
 
 	clients := divideUp(r.connections, perProcess)
+	if err := r.watchable(p.servers + clients); err != nil {
+		return plan{}, err
+	}
 	for {
 		if clients > ports {
 			return plan{}, fmt.Errorf("%s connections need %s processes, as each may open %s files, but there are only %s ports to divide among them: "+
@@ -85,12 +92,17 @@ func makePlan(r request) (plan, error) {
 		}
 		clients++
 	}
-	if workers := p.servers + clients; workers*filesPerWorker > perProcess {
-		return plan{}, fmt.Errorf("%s connections need %s processes, as each may open %s files, and one process cannot watch over so many: "+
-			"raise the limit with ulimit -n, or ask for fewer with -n",
-			comma(r.connections), comma(workers), comma(r.files))
+	return p, r.watchable(p.servers + clients)
+}
+
+// watchable says why one process cannot watch over so many workers, if it cannot.
+func (r request) watchable(workers int) error {
+	if workers*filesPerWorker <= r.files-spareFiles {
+		return nil
 	}
-	return p, nil
+	return fmt.Errorf("%s connections need %s processes, as each may open %s files, and one process cannot watch over so many: "+
+		"raise the limit with ulimit -n, or ask for fewer with -n",
+		comma(r.connections), comma(workers), comma(r.files))
 }
 
 // divide gives each client a slice of the ports, and connections in proportion to it: none gets more of them than its ports

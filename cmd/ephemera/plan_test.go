@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"net/netip"
 	"testing"
 
@@ -97,6 +98,12 @@ func TestPlanRefusesWithAWayOut(t *testing.T) {
 		{"no ports", request{connections: 1, files: 20_000}, []string{"ip_local_reserved_ports"}},
 		{"a limit that leaves nothing", request{connections: 1, ports: linuxPorts, files: 64}, []string{"64 files", "ulimit -n"}},
 		{"more processes than one can watch", request{connections: 1_000_000, ports: linuxPorts, files: 1024}, []string{"1,024 files", "ulimit -n"}},
+		{
+			"far more processes than one can watch, at once",
+			request{connections: 60_000, ports: linuxPorts, files: spareFiles + 4},
+			[]string{"104 files", "ulimit -n"},
+		},
+		{"more than the arithmetic takes", request{connections: math.MaxInt, ports: linuxPorts, files: 20_000}, []string{"100,000,000"}},
 		{
 			"more processes than ports",
 			request{connections: 30, ports: alloc.RangeSet(40_000, 40_001), files: spareFiles + 10, destinations: 100},

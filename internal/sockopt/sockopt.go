@@ -6,6 +6,8 @@ package sockopt
 type State struct {
 	TCP   uint8 // a state of include/net/tcp_states.h
 	Abort bool  // SO_LINGER of zero is set: close(2) sends a reset
+
+	OnDevice bool // SO_BINDTODEVICE is set; known only in the state Close
 }
 
 // The states of include/net/tcp_states.h that a connected socket can be in.

@@ -72,7 +72,15 @@ func Read(fd int) (State, error) {
 	var l [8]byte
 	binary.NativeEndian.PutUint64(l[:], linger)
 	on, seconds := binary.NativeEndian.Uint32(l[:4]), binary.NativeEndian.Uint32(l[4:])
-	return State{TCP: b[0], Abort: on != 0 && seconds == 0}, nil
+	s := State{TCP: b[0], Abort: on != 0 && seconds == 0}
+	s.OnDevice = s.TCP == Close && OnDevice(fd)
+	return s, nil
+}
+
+// OnDevice reports whether the socket is bound to a device.
+func OnDevice(fd int) bool {
+	name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	return err == nil && name != ""
 }
 
 func set(name string, fd, level, option, value int) error {

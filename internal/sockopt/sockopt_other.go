@@ -25,5 +25,8 @@ func ShareBind(fd int) error { return errors.ErrUnsupported }
 // OnlyIPv6 is for Linux.
 func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 
+// OnDevice reports false.
+func OnDevice(fd int) bool { return false }
+
 // Read is for Linux.
 func Read(fd int) (State, error) { return State{}, errors.ErrUnsupported }

@@ -62,15 +62,11 @@ func TestAccountIsOfTheTupleInUse(t *testing.T) {
 		return
 	}
 	to := listen(t, "tcp", "127.0.0.1:9000")
-	p := pool("20000", "127.255.255.255/32", "127.0.0.1/32")
-	d := &dialer.Dialer{TCP: p}
-	for range 2 {
-		c, err := d.Dial("tcp", to.addr())
-		if err != nil {
-			continue
-		}
-		defer c.Close()
+	for range 20 { // in half of which the broadcast address has its turn first
+		p := pool("20000", "127.255.255.255/32", "127.0.0.1/32")
+		c := dial(t, &dialer.Dialer{TCP: p}, to.addr())
 		require.True(t, p.Contains(tuple.From(local(c), to.addrPort())), "%v", local(c))
+		reset(c)
 	}
 }
 

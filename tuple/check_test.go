@@ -56,13 +56,13 @@ func (d *destination) check(pl *plan) error {
 	if d.from != pl.sources(d.key.addr) {
 		return fmt.Errorf("has the sources of another family")
 	}
-	used := make([]*source, 0, len(d.others)+1)
+	used := make([]*source, 0, len(d.others.m)+1)
 	if d.first.used {
 		used = append(used, &d.first)
 	} else if d.first.held.Len(pl.ports)+d.first.retired.Len(pl.ports) != 0 {
 		return fmt.Errorf("its first source is unused and holds ports")
 	}
-	for a, s := range d.others {
+	for a, s := range d.others.m {
 		if a != s.addr || !s.used || d.first.used && d.first.addr == a {
 			return fmt.Errorf("source %v lies at the place of %v", s.addr.netip(), a.netip())
 		}
@@ -79,7 +79,7 @@ func (d *destination) check(pl *plan) error {
 		held += s.held.Len(pl.ports)
 		retired += s.retired.Len(pl.ports)
 		isFull := s.held.Len(pl.ports) == pl.ports.Len()
-		if inSet := d.full.words[s.number/64]>>(s.number%64)&1 != 0; inSet != isFull {
+		if inSet := d.full.words.get(s.number/64)>>(s.number%64)&1 != 0; inSet != isFull {
 			return fmt.Errorf("source %v full: %t, and in the set of the full ones: %t", s.addr.netip(), isFull, inSet)
 		}
 		if isFull {
@@ -87,7 +87,7 @@ func (d *destination) check(pl *plan) error {
 		}
 	}
 	inSet := 0
-	for _, w := range d.full.words {
+	for _, w := range d.full.words.m {
 		if w == 0 {
 			return fmt.Errorf("the set of full sources keeps an empty word")
 		}
@@ -112,7 +112,7 @@ func (c *cooldown) check(sh *shard, pl *plan) error {
 		switch {
 		case q.n == 0:
 			return fmt.Errorf("an empty queue is among those that are not")
-		case c.byDelay[q.delay] != q:
+		case c.byDelay.get(q.delay) != q:
 			return fmt.Errorf("the queue of %v is not to be found", q.delay)
 		case i > 0 && q.first().until < c.queues[(i-1)/2].first().until:
 			return fmt.Errorf("queue %d comes free before its parent", i)
@@ -134,13 +134,13 @@ func (c *cooldown) check(sh *shard, pl *plan) error {
 		}
 	}
 	idle := 0
-	for _, q := range c.byDelay {
+	for _, q := range c.byDelay.m {
 		if q.n == 0 {
 			idle++
 		}
 	}
-	if n != c.n || len(c.byDelay) != idle+len(c.queues) || idle > idleQueues {
-		return fmt.Errorf("%d cool down, counted %d; %d queues, of which %d empty and %d not", n, c.n, len(c.byDelay), idle, len(c.queues))
+	if n != c.n || len(c.byDelay.m) != idle+len(c.queues) || idle > idleQueues {
+		return fmt.Errorf("%d cool down, counted %d; %d queues, of which %d empty and %d not", n, c.n, len(c.byDelay.m), idle, len(c.queues))
 	}
 	return nil
 }

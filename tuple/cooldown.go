@@ -2,7 +2,6 @@ package tuple
 
 import (
 	"container/heap"
-	"maps"
 	"time"
 )
 
@@ -11,8 +10,7 @@ import (
 // so that adding and removing are O(1); they stay right, at O(log n), with many.
 type cooldown struct {
 	queues  queueHeap // those that are not empty
-	byDelay map[time.Duration]*restQueue
-	peak    int // the most in byDelay since it was made
+	byDelay table[time.Duration, *restQueue]
 	n       int
 }
 
@@ -28,14 +26,10 @@ type resting struct {
 }
 
 func (c *cooldown) add(delay time.Duration, r resting) {
-	q := c.byDelay[delay]
+	q := c.byDelay.get(delay)
 	if q == nil {
-		if c.byDelay == nil {
-			c.byDelay = make(map[time.Duration]*restQueue)
-		}
 		q = &restQueue{delay: delay}
-		c.byDelay[delay] = q
-		c.peak = max(c.peak, len(c.byDelay))
+		c.byDelay.put(delay, q)
 	}
 	c.n++
 	q.push(r)
@@ -62,22 +56,10 @@ func (c *cooldown) pop(now int64) (r resting, ok bool) {
 		return r, true
 	}
 	heap.Pop(&c.queues)
-	if len(c.byDelay) > idleQueues {
-		delete(c.byDelay, q.delay)
-		c.shrink()
+	if len(c.byDelay.m) > idleQueues {
+		c.byDelay.delete(q.delay)
 	}
 	return r, true
-}
-
-// shrink gives memory back once there are few of very many durations left, which neither a map nor a slice does.
-func (c *cooldown) shrink() {
-	if c.peak < smallTable || len(c.byDelay) > c.peak/4 {
-		return
-	}
-	byDelay := make(map[time.Duration]*restQueue, len(c.byDelay))
-	maps.Copy(byDelay, c.byDelay)
-	c.byDelay, c.peak = byDelay, len(byDelay)
-	c.queues = append(make(queueHeap, 0, len(c.queues)), c.queues...)
 }
 
 // nextOf returns when the first retired tuple towards d comes free. There must be one. A destination that asks has most
@@ -149,5 +131,8 @@ func (h *queueHeap) Pop() any {
 	q := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
+	if c := cap(*h); c > smallTable && last < c/4 {
+		*h = append(make(queueHeap, 0, c/2), *h...)
+	}
 	return q
 }

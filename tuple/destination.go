@@ -32,7 +32,7 @@ type destination struct {
 
 	// Most destinations have one source in use, which lies here rather than in the map.
 	first  source
-	others map[addr]*source
+	others table[addr, *source]
 }
 
 // source is the port space of one source address towards one destination.
@@ -126,7 +126,7 @@ func (d *destination) find(a addr) *source {
 	if d.first.used && d.first.addr == a {
 		return &d.first
 	}
-	return d.others[a]
+	return d.others.get(a)
 }
 
 // source returns the source of address a, number i.
@@ -138,12 +138,9 @@ func (d *destination) source(a addr, i uint64) *source {
 		d.first.addr, d.first.number, d.first.used = a, i, true
 		return &d.first
 	}
-	if d.others == nil {
-		d.others = make(map[addr]*source)
-	}
 	s := spareSources.Get().(*source)
 	s.addr, s.number, s.used = a, i, true
-	d.others[a] = s
+	d.others.put(a, s)
 	return s
 }
 
@@ -153,7 +150,7 @@ func (d *destination) dropIfUnused(s *source, pl *plan) {
 	}
 	s.used = false
 	if s != &d.first {
-		delete(d.others, s.addr)
+		d.others.delete(s.addr)
 		spareSources.Put(s) // it is empty, and keeps its short lists
 	}
 }
@@ -171,23 +168,20 @@ func (d *destination) idle() bool {
 // are not 0 exist, for the numbers of an IPv6 prefix are large.
 type fullSet struct {
 	n     uint64
-	words map[uint64]uint64
+	words table[uint64, uint64]
 }
 
 func (f *fullSet) add(number uint64) {
-	if f.words == nil {
-		f.words = make(map[uint64]uint64)
-	}
-	f.words[number/64] |= 1 << (number % 64)
+	f.words.put(number/64, f.words.get(number/64)|1<<(number%64))
 	f.n++
 }
 
 func (f *fullSet) remove(number uint64) {
 	f.n--
-	if w := f.words[number/64] &^ (1 << (number % 64)); w != 0 {
-		f.words[number/64] = w
+	if w := f.words.get(number/64) &^ (1 << (number % 64)); w != 0 {
+		f.words.put(number/64, w)
 	} else {
-		delete(f.words, number/64)
+		f.words.delete(number / 64)
 	}
 }
 
@@ -198,7 +192,7 @@ func (f *fullSet) next(start, n uint64) uint64 {
 	}
 	word, open := start/64, ^uint64(0)<<(start%64)
 	for {
-		open &^= f.words[word]
+		open &^= f.words.get(word)
 		if i := word*64 + uint64(bits.TrailingZeros64(open)); open != 0 && i < n {
 			return i
 		}

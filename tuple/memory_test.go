@@ -62,6 +62,27 @@ func TestMemoryGoesBackOnceEverythingIsReleased(t *testing.T) {
 	}
 }
 
+// One destination that many sources connected to, and that keeps one tuple, keeps the memory of one.
+func TestMemoryGoesBackWhileADestinationLives(t *testing.T) {
+	p := &tuple.Pool{Sources: prefixes("10.0.0.0/12"), Ports: alloc.RangeSet(2000, 2000)}
+	require.Zero(t, p.Stats())
+	n := scaled(100_000)
+	held := make([]tuple.Tuple, n)
+	before := live()
+	for i := range held {
+		held[i] = acquire(t, p, dstN(0))
+	}
+	full := live()
+	for _, u := range held[1:] {
+		require.True(t, p.Release(u))
+	}
+	left := live() - before
+	t.Logf("%d bytes for %d tuples, %d for the last", full-before, n, left)
+	require.Less(t, left, (full-before)/20)
+	require.NoError(t, p.Check())
+	runtime.KeepAlive(held)
+}
+
 // A cool-down may be drawn at random for each tuple: all that many durations leave behind must go too.
 func TestMemoryGoesBackOnceEverythingHasCooledDown(t *testing.T) {
 	n := scaled(100_000)

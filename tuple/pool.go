@@ -21,6 +21,8 @@ import (
 //
 // Memory follows the tuples held, not the destinations ever seen. An idle Pool runs no goroutine and no timer.
 //
+// Time is that of package time: a Pool that is used in a testing/synctest bubble must not be used outside it.
+//
 // The zero Pool is ready to use. Its fields must not be changed after its first use, and it must not be copied. It is safe
 // for concurrent use. A configuration that cannot work, or a destination that is none, is an error of TryAcquire and
 // Acquire; every other method then finds nothing in the Pool.

@@ -12,7 +12,7 @@ import (
 // Its methods need mu held. Each operation begins with settle, so that a tuple whose cool-down has passed is free to it.
 type shard struct {
 	mu      sync.Mutex
-	dsts    table
+	dsts    table[dstKey, *destination]
 	cool    cooldown
 	inUse   int
 	waiting int         // over all destinations
@@ -56,14 +56,14 @@ func (sh *shard) destination(key dstKey, from *sources) *destination {
 	d := sh.dsts.get(key)
 	if d == nil {
 		d = newDestination(key, from)
-		sh.dsts.put(d)
+		sh.dsts.put(key, d)
 	}
 	return d
 }
 
 func (sh *shard) dropIfIdle(d *destination) {
 	if d.idle() {
-		sh.dsts.delete(d)
+		sh.dsts.delete(d.key)
 		d.free()
 	}
 }
@@ -146,35 +146,4 @@ func (sh *shard) exhausted(d *destination, why error) error {
 	}
 	sh.dropIfIdle(d)
 	return err
-}
-
-// table is the destinations of a shard. It gives memory back as it empties, which a Go map does not.
-type table struct {
-	m    map[dstKey]*destination
-	peak int // the most since m was made
-}
-
-// smallTable is the size below which a table does not bother.
-const smallTable = 64
-
-func (t *table) get(key dstKey) *destination { return t.m[key] }
-
-func (t *table) put(d *destination) {
-	if t.m == nil {
-		t.m = make(map[dstKey]*destination)
-	}
-	t.m[d.key] = d
-	t.peak = max(t.peak, len(t.m))
-}
-
-func (t *table) delete(d *destination) {
-	delete(t.m, d.key)
-	if t.peak < smallTable || len(t.m) > t.peak/4 {
-		return
-	}
-	m := make(map[dstKey]*destination, len(t.m))
-	for key, d := range t.m {
-		m[key] = d
-	}
-	t.m, t.peak = m, len(m)
 }

@@ -17,6 +17,9 @@ const (
 	// timeWait is how long Linux keeps a tuple that it closed first (TCP_TIMEWAIT_LEN in include/net/tcp.h).
 	timeWait = 60 * time.Second
 
+	// mostIgnored bounds how often an attempt believes that a port was ignored because the sysctl just changed.
+	mostIgnored = 16
+
 	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
 	// tried again, which costs some 10 µs.
 	parked = 10 * time.Second
@@ -115,14 +118,18 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	raw, err := a.connect(ctx, t, l)
 	if err == nil {
 		got := localAddrPort(raw)
-		if got.Port() != t.Src().Port() && l == rangeLane {
+		ignored := got.Port() != t.Src().Port() && l == rangeLane
+		if ignored {
 			readFacts() // the sysctl may no longer say what it said
 		}
 		switch {
 		case sameAddrPort(got, a.remote):
 			err = errTaken // TCP's simultaneous open: the socket is connected to itself
-		case laneOf(t.Src().Port()) != l:
+		case ignored && (a.userControl() == nil || laneOf(t.Src().Port()) != l):
 			err = errLane
+			if a.refused++; a.refused > mostIgnored {
+				err = errTaken
+			}
 		default:
 			// The tuple is another one where the kernel was to choose, where the caller's Control bound the socket, and
 			// where Sources name a broadcast address.

@@ -20,13 +20,15 @@ type Dialer struct {
 	// without a port names the source address, and is refused together with a pool that has Sources.
 	NetDialer *net.Dialer
 
-	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources. Dialers that
+	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
+	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that
 	// share source addresses should share a pool. nil means one pool for every Dialer of the process, without Sources and
 	// with the ports that HostPorts returned when it was first used. UDP is not used yet: see DialContext.
 	TCP, UDP *tuple.Pool
 
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
-	// and the context allow. 0 means not at all, a negative Wait as long as those allow.
+	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds
+	// how many may wait.
 	Wait time.Duration
 }
 

@@ -13,7 +13,8 @@
 // There are two ways to make the kernel use an exact port without reserving it for one connection, and the port alone says
 // which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE, from Linux
 // 6.3 on: such ports are shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound
-// with SO_REUSEADDR. Where the kernel says that another process has the tuple, the next one is tried.
+// with SO_REUSEADDR. Where the kernel says that somebody else has the tuple or the port, a server that listens on it for
+// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried.
 //
 // # Other systems
 //

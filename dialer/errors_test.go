@@ -87,7 +87,7 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 		{&net.TCPAddr{IP: net.IP{1, 2, 3}}, nil, "invalid IP address"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 70000}, nil, "invalid port"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, sourced, "Sources"},
-		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "no local address of the family"},
+		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "LocalAddr is of another address family"},
 	} {
 		d := &dialer.Dialer{TCP: c.pool, NetDialer: &net.Dialer{LocalAddr: c.local}}
 		op := opError(t, d, "tcp", to.addr())
@@ -100,7 +100,9 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 // A pool without a source of the family is an error that says so.
 func TestPoolWithoutSourceOfTheFamily(t *testing.T) {
 	p := pool("1024-65535", "2001:db8::1/128")
-	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "no local address of the family")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "no source for 127.0.0.1:9: none of the pool's Sources is an IPv4 address")
+	p = &tuple.Pool{Sources: make([]netip.Prefix, 1)}
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "Pool.Sources[0] is not a valid prefix")
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 

@@ -78,13 +78,13 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 		return nil, err
 	}
 	var addrs []netip.AddrPort
-	sourceless := 0
+	var sourceless netip.AddrPort
 	for _, ip := range ips {
 		ip = loopbackIfUnspecified(ip.Unmap())
 		switch {
 		case c.network == "tcp4" && !ip.Is4(), c.network == "tcp6" && ip.Is4():
 		case !c.hasSource(ip):
-			sourceless++
+			sourceless = netip.AddrPortFrom(ip, uint16(port))
 		default:
 			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
 		}
@@ -92,8 +92,14 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 	switch {
 	case len(addrs) > 0:
 		return addrs, nil
-	case sourceless > 0:
-		return nil, &net.AddrError{Err: "no local address of the family of any address to connect to", Addr: address}
+	case sourceless.IsValid() && c.local.Addr().IsValid():
+		return nil, &net.AddrError{Err: "NetDialer.LocalAddr is of another address family", Addr: sourceless.String()}
+	case sourceless.IsValid():
+		t, err := c.pool.TryAcquire(sourceless)
+		if err != nil {
+			return nil, err // the pool says what is wrong with its Sources
+		}
+		c.pool.Release(t)
 	}
 	return nil, &net.AddrError{Err: "no suitable address found", Addr: host}
 }

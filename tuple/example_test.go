@@ -11,6 +11,24 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
+// A translated flow holds a tuple while it lives, and keeps it back for a while after.
+func Example() {
+	translate := func() error {
+		p := &tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}}
+		t, err := p.TryAcquire(netip.MustParseAddrPort("198.51.100.7:443"))
+		if err != nil {
+			return err // Is tuple.ErrExhausted
+		}
+		defer p.Retire(t, 2*time.Minute) // rests for so long after its use
+		fmt.Println(p.Stats().InUse, "towards", t.Dst())
+		return nil
+	}
+	fmt.Println(translate())
+	// Output:
+	// 1 towards 198.51.100.7:443
+	// <nil>
+}
+
 // The zero Pool leaves the source address to the operating system.
 func ExamplePool() {
 	var pool tuple.Pool

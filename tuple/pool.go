@@ -27,8 +27,9 @@ import (
 // for concurrent use. A configuration that cannot work, or a destination that is none, is an error of TryAcquire and
 // Acquire; every other method then finds nothing in the Pool.
 type Pool struct {
-	// Sources are the addresses to send from. A destination is given a source of its own family. Of a prefix with more
-	// than 2^48 addresses, which is not enumerated, the first 2^48 are used.
+	// Sources are the addresses to send from: all of each prefix, so that a single address is 192.0.2.1/32 and
+	// 192.0.2.1/24 is 256 of them, the network's and the broadcast address included. A destination is given a source of its
+	// own family. Of a prefix with more than 2^48 addresses, which is not enumerated, the first 2^48 are used.
 	//
 	// If it is empty, the operating system picks the address: there is one port space per destination, the tuples handed
 	// out have the unspecified address as their source, and the source address of a tuple handed in does not matter.
@@ -135,7 +136,8 @@ func (p *Pool) Reserve(t Tuple) bool {
 	return sh.reserve(t, a, number, st.plan)
 }
 
-// Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not.
+// Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever holds t
+// must give it back once: by the time of a second call t may be somebody else's.
 func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 
 // Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it

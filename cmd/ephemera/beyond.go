@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/ephemera-go/ephemera/alloc"
@@ -17,7 +18,7 @@ var errInterrupted = errors.New("interrupted; all connections and worker process
 type beyondCmd struct {
 	Connections int           `name:"connections" short:"n" default:"65537" placeholder:"N" help:"How many connections to open (default ${default}: more than there are ports)."`
 	Source      netip.Addr    `default:"127.0.0.1" placeholder:"ADDR" help:"The one address to dial from (default ${default})."`
-	To          string        `placeholder:"HOST:PORT,…" help:"Dial these listeners instead of own ones. They need not echo: no byte is sent."`
+	To          []string      `placeholder:"HOST:PORT,…" help:"Dial these listeners instead of own ones. They need not echo: no byte is sent."`
 	Stock       bool          `help:"Dial with net.Dialer{LocalAddr: ADDR:0} instead, and see where that stops."`
 	Hold        time.Duration `placeholder:"DURATION" help:"Keep the connections open for so long after the count, to look at them (ss -tn)."`
 }
@@ -41,9 +42,9 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("--source %s: name one address of this host to dial from", b.Source)
 	}
 	var to []netip.AddrPort
-	if b.To != "" {
+	if len(b.To) > 0 {
 		var err error
-		if to, err = parseDestinations(ctx, b.To, source); err != nil {
+		if to, err = parseDestinations(ctx, strings.Join(b.To, ","), source); err != nil {
 			return err
 		}
 	}

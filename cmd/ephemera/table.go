@@ -33,7 +33,7 @@ func (r result) table() string {
 	row("source addresses", "1", r.source.String())
 	row("distinct local ports", comma(r.kernel.ports), "of the 65,535 that an address has")
 	row("destinations", comma(len(r.to)), someOf(r.to))
-	row("most on one local port", comma(r.kernel.most), "connections")
+	row("most on one local port", comma(r.kernel.most), strings.TrimLeft(count(r.kernel.most, "connection"), "0123456789, "))
 	row("seconds", fmt.Sprintf("%.2f", r.took.Seconds()), "until the last was open")
 	row("connections/s", comma(int(float64(r.kernel.connections)/r.took.Seconds())), "")
 	if r.memory > 0 && r.kernel.connections > 0 {

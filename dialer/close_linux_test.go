@@ -226,5 +226,5 @@ func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 	for range 2 * n {
 		(<-to.conns).Close()
 	}
-	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) == sockets }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) <= sockets }, soon, time.Millisecond)
 }

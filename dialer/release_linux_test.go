@@ -109,7 +109,7 @@ func TestFailedDialGivesItsTupleBack(t *testing.T) {
 						require.NotErrorIs(t, err, tuple.ErrExhausted)
 						c.want(t, err)
 						require.Equal(t, tuple.Stats{}, p.Stats())
-						require.Equal(t, sockets, openSockets(t))
+						require.LessOrEqual(t, openSockets(t), sockets)
 					}
 				})
 			}
@@ -193,6 +193,7 @@ func TestPanicInControl(t *testing.T) {
 	control := func(string, string, syscall.RawConn) error { panic(value{7}) }
 	controlContext := func(context.Context, string, string, syscall.RawConn) error { panic(value{7}) }
 	names := hosts{"both.test": {"127.0.0.1", "::1"}}.resolver()
+	sockets := openSockets(t)
 	for _, ports := range []string{"40000-40001", "20000-20001"} {
 		for name, nd := range map[string]*net.Dialer{
 			"Control":        {Resolver: names, Control: control},
@@ -202,11 +203,10 @@ func TestPanicInControl(t *testing.T) {
 			for _, address := range []string{"127.0.0.1:9000", "both.test:9000"} {
 				t.Run(ports+" "+name+" "+address, func(t *testing.T) {
 					p := pool(ports)
-					sockets := openSockets(t)
 					d := &dialer.Dialer{TCP: p, NetDialer: nd}
 					require.PanicsWithValue(t, value{7}, func() { d.Dial("tcp", address) })
 					requireEmpty(t, p)
-					require.Eventually(t, func() bool { return openSockets(t) == sockets }, soon, time.Millisecond)
+					require.Eventually(t, func() bool { return openSockets(t) <= sockets }, soon, time.Millisecond)
 				})
 			}
 		}

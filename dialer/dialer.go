@@ -21,9 +21,9 @@ type Dialer struct {
 	NetDialer *net.Dialer
 
 	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
-	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that
-	// share source addresses should share a pool. nil means one pool for every Dialer of the process, without Sources and
-	// with the ports that HostPorts returned when it was first used. UDP is not used yet: see DialContext.
+	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
+	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
+	// returned when it was first used. UDP is not used yet: see DialContext.
 	TCP, UDP *tuple.Pool
 
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer

@@ -28,9 +28,14 @@ func New(allowed Set) *Ports {
 // Acquire puts a free port to use: each with the same probability, whatever has gone before. It fails only when none is
 // free.
 func (p *Ports) Acquire() (port uint16, ok bool) {
+	if p.allowed == nil {
+		return 0, false
+	}
+	r := p.rand() // before the lock, which others may wait for
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.space.Acquire(p.table(), p.rand)
+	port, ok = p.space.Acquire(p.table(), r, p.rand)
+	p.mu.Unlock()
+	return port, ok
 }
 
 // AcquireIn is Acquire among the ports that are in s as well. Its cost does not depend on how few of them are free.
@@ -51,8 +56,9 @@ func (p *Ports) Reserve(port uint16) bool {
 // Release ends the use of port. It fails if port was not in use.
 func (p *Ports) Release(port uint16) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.space.Release(p.table(), port)
+	ok := p.space.Release(p.table(), port)
+	p.mu.Unlock()
+	return ok
 }
 
 // Contains reports whether port is in use.

@@ -62,8 +62,7 @@ func newDestination(key dstKey, from *sources) *destination {
 
 // free gives back the memory of d, which must hold nothing, and which nothing may refer to.
 func (d *destination) free() {
-	first := d.first
-	*d = destination{first: source{held: first.held, retired: first.retired}} // they are empty, and keep their short lists
+	*d = destination{}
 	spares.Put(d)
 }
 
@@ -77,7 +76,7 @@ func (d *destination) acquire(pl *plan) (Tuple, bool) {
 	number := d.full.next(d.turn, n)
 	d.turn = (number + 1) % n
 	s := d.source(d.from.at(number), number)
-	port, _ := s.held.Acquire(pl.ports, pl.rand) // s is not full
+	port, _ := s.held.Acquire(pl.ports, pl.rand(), pl.rand) // s is not full
 	d.took(s, pl)
 	return d.tuple(s, port), true
 }
@@ -151,7 +150,7 @@ func (d *destination) dropIfUnused(s *source, pl *plan) {
 	s.used = false
 	if s != &d.first {
 		d.others.delete(s.addr)
-		spareSources.Put(s) // it is empty, and keeps its short lists
+		spareSources.Put(s) // it is empty
 	}
 }
 

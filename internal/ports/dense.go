@@ -1,124 +1,167 @@
 package ports
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync/atomic"
+)
 
-// The free ports of a well-filled Space, as bits with counts above them: a block is 8 words (512 ports), a group is 64
-// words (4,096 ports). 64,512 ports take 8,440 bytes.
+// The free ports of a well-filled Space, as bits with counts above them: a block is 8 words (512 ports), a group is 8
+// blocks (4,096 ports). Counts lie four to a word, so that one multiplication sums them up. 64,512 ports take 8,456 bytes.
 const (
 	blockWords = 8
-	groupWords = 64
-	maxGroups  = 1 << 16 / 64 / groupWords
+	groupBits  = 64 * 8 * blockWords
+	maxGroups  = 1 << 16 / groupBits
 )
 
 type dense struct {
-	words  []uint64 // bit i: port base+i is free
-	blocks []uint16 // free ports in each block
-	groups [maxGroups]uint16
-	n      int // free ports in all
+	words  []uint64              // bit i: port base+i is free; whole blocks
+	blocks []uint64              // free ports in each block; whole groups
+	groups [maxGroups / 4]uint64 // free ports in each group
+	n      int                   // free ports in all
+	shared bool                  // words are read without the lock
 }
 
-func newDense(a *Allowed) *dense {
+func newDense(a *Allowed, shared bool) *dense {
+	blocks := (len(a.words) + blockWords - 1) / blockWords
 	d := &dense{
-		words:  make([]uint64, len(a.words)),
-		blocks: make([]uint16, (len(a.words)+blockWords-1)/blockWords),
+		words:  make([]uint64, blocks*blockWords),
+		blocks: make([]uint64, (blocks+7)/8*2),
 		n:      a.n,
+		shared: shared,
 	}
 	copy(d.words, a.words)
 	for i, w := range d.words {
-		d.blocks[i/blockWords] += uint16(bits.OnesCount64(w))
-		d.groups[i/groupWords] += uint16(bits.OnesCount64(w))
+		d.count(uint(i*64), uint64(bits.OnesCount64(w)))
 	}
 	return d
 }
 
 func (d *dense) free(i uint) bool { return d.words[i/64]>>(i%64)&1 != 0 }
 
+// freeShared is free for a reader without the lock.
+func (d *dense) freeShared(i uint) bool { return atomic.LoadUint64(&d.words[i/64])>>(i%64)&1 != 0 }
+
 func (d *dense) take(i uint) {
-	d.words[i/64] &^= 1 << (i % 64)
-	d.blocks[i/64/blockWords]--
-	d.groups[i/64/groupWords]--
+	d.flip(i)
+	d.count(i, ^uint64(0))
 	d.n--
 }
 
 func (d *dense) give(i uint) {
-	d.words[i/64] |= 1 << (i % 64)
-	d.blocks[i/64/blockWords]++
-	d.groups[i/64/groupWords]++
+	d.flip(i)
+	d.count(i, 1)
 	d.n++
 }
 
-// choose returns a free bit, each with the same probability. There must be one.
+// flip is atomic only where somebody may look: that takes 5 ns, and an acquire and release are two of them.
+func (d *dense) flip(i uint) {
+	w := &d.words[i/64]
+	if d.shared {
+		atomic.StoreUint64(w, *w^1<<(i%64))
+	} else {
+		*w ^= 1 << (i % 64)
+	}
+}
+
+// count adds n to the counts above bit i; ^0 takes one off.
+func (d *dense) count(i uint, n uint64) {
+	block, group := i/(64*blockWords), i/groupBits
+	d.blocks[block/4] += n << (block % 4 * 16)
+	d.groups[group/4%uint(len(d.groups))] += n << (group % 4 * 16)
+}
+
+// choose returns a free bit, each with the same probability, by the random number r and, if that does not do, more of them
+// from rand. There must be a free bit.
 //
-// It probes four positions that one random number gives, each of which is uniform over the free bits if it hits, and only
-// then counts its way to the r-th free bit, which is uniform too: so the mixture is. Probing costs 2-3 ns a miss, counting
-// about 20 ns, so up to half full hardly anybody counts.
-func (d *dense) choose(probe uint64, rand func() uint64) uint {
-	r := rand()
-	for range 4 {
-		i := uint(r & probe)
-		if i/64 < uint(len(d.words)) && d.free(i) {
-			return i
+// With a quarter free or more it probes four positions that r gives, each of which is uniform over the free bits if it
+// hits; if none does, and with less free, it counts its way to a free bit of random rank, which is uniform too: so the
+// mixture is. A probe that misses costs 2-3 ns and a mispredicted branch, counting 15 ns.
+func (d *dense) choose(probe, r uint64, rand func() uint64) uint {
+	if 4*d.n >= 64*len(d.words) {
+		for range 4 {
+			i := uint(r & probe)
+			if i/64 < uint(len(d.words)) && d.free(i) {
+				return i
+			}
+			r >>= 16
 		}
-		r >>= 16
+		r = rand()
 	}
-	return d.nth(int(uniform(rand, uint64(d.n))))
+	return d.nth(below(uint64(d.n), r, rand))
 }
 
-// nth returns the r-th free bit, from 0. There must be more than r. The counting is free of branches on the counts:
-// they are random, so each would be mispredicted half of the time.
-func (d *dense) nth(r int) uint {
-	group, before, sum := 0, 0, 0
-	for i := range d.groups {
-		sum += int(d.groups[i])
-		past := atMost(sum, r)
-		group += past & 1
-		before += int(d.groups[i]) & past
-	}
-	r -= before
+// nth returns the r-th free bit, from 0. There must be more than r. It goes down the counts without a branch on them: they
+// are random, so each would be mispredicted half of the time.
+func (d *dense) nth(r uint64) uint {
+	end0 := sums(d.groups[0]) >> 48
+	end1 := end0 + sums(d.groups[1])>>48
+	end2 := end1 + sums(d.groups[2])>>48
+	past0, past1, past2 := atMost(end0, r), atMost(end1, r), atMost(end2, r)
+	r -= end0&past0 + (end1-end0)&past1 + (end2-end1)&past2
+	quarter := uint(past0&1 + past1&1 + past2&1)
 
-	block := group * (groupWords / blockWords)
-	blocks := d.blocks[block:min(block+groupWords/blockWords, len(d.blocks))]
-	before, sum = 0, 0
-	for _, n := range blocks {
-		sum += int(n)
-		past := atMost(sum, r)
-		block += past & 1
-		before += int(n) & past
-	}
-	r -= before
+	k, r := lane(d.groups[quarter], r)
+	group := quarter*4 + k
 
-	word := block * blockWords
-	words := d.words[word:min(word+blockWords, len(d.words))]
-	before, sum = 0, 0
-	for _, w := range words {
-		n := bits.OnesCount64(w)
-		sum += n
-		past := atMost(sum, r)
-		word += past & 1
-		before += n & past
-	}
-	return uint(word*64 + nthBit(d.words[word], r-before))
+	blocks := (*[2]uint64)(d.blocks[group*2:])
+	counts, second, r := half(blocks[0], blocks[1], r)
+	k, r = lane(counts, r)
+	block := group*8 + second + k
+
+	words := (*[blockWords]uint64)(d.words[block*blockWords:])
+	counts, second, r = half(ones(words[0], words[1], words[2], words[3]), ones(words[4], words[5], words[6], words[7]), r)
+	k, r = lane(counts, r)
+	word := second + k
+	return (block*blockWords+word)*64 + nthBit(words[word%blockWords], r)
 }
 
-// atMost returns all ones if a <= b and 0 otherwise, without a branch.
-func atMost(a, b int) int { return ^((b - a) >> (bits.UintSize - 1)) }
+// Four counts in a word.
+const (
+	lanes    = 0x0001_0001_0001_0001
+	highBits = lanes << 15
+)
 
-// nthBit returns the position of the r-th set bit of w, from 0. There must be more than r.
-func nthBit(w uint64, r int) int {
-	at := 0
-	for half := 32; half > 0; half /= 2 {
-		n := bits.OnesCount64(w & (1<<half - 1))
-		past := atMost(n, r)
-		r -= n & past
-		w >>= half & past
-		at += half & past
-	}
-	return at
+// sums returns the running sums of four counts, which must stay below 1<<16.
+func sums(counts uint64) uint64 { return counts * lanes }
+
+// lane returns in which of four counts the r-th lies, and as which of that one. They must add up to more than r, and to at
+// most 1<<14. A lane's high bit survives the subtraction if r is past the end of its count.
+func lane(counts, r uint64) (k uint, rest uint64) {
+	ends := sums(counts)
+	k = uint(bits.OnesCount64(((r*lanes | highBits) - ends) & highBits))
+	return k, r - ends<<16>>(k*16)&0xffff
 }
 
-// uniform returns a number below n, each exactly equally likely: Lemire's multiplication with rejection.
-func uniform(rand func() uint64, n uint64) uint64 {
-	hi, lo := bits.Mul64(rand(), n)
+// half returns in which of two words of four counts the r-th lies, how many counts come before that word, and as which of
+// it.
+func half(first, second, r uint64) (counts uint64, before uint, rest uint64) {
+	end := sums(first) >> 48
+	past := atMost(end, r)
+	return first ^ (first^second)&past, uint(past & 4), r - end&past
+}
+
+// ones returns how many ones there are in each of four words, as counts.
+func ones(a, b, c, d uint64) uint64 {
+	return uint64(bits.OnesCount64(a)) | uint64(bits.OnesCount64(b))<<16 |
+		uint64(bits.OnesCount64(c))<<32 | uint64(bits.OnesCount64(d))<<48
+}
+
+// nthBit returns the position of the r-th set bit of w, from 0. There must be more than r. Where few bits are set, as they
+// are where choose comes here, a loop is faster than halving.
+func nthBit(w, r uint64) uint {
+	for ; r > 0; r-- {
+		w &= w - 1
+	}
+	return uint(bits.TrailingZeros64(w))
+}
+
+// atMost returns all ones if a <= b and 0 otherwise, without a branch. Both must be below 1<<63.
+func atMost(a, b uint64) uint64 { return ^uint64(int64(b-a) >> 63) }
+
+// below returns a number below n, each exactly equally likely, by the random number r and, seldom, more of them from rand:
+// Lemire's multiplication with rejection.
+func below(n, r uint64, rand func() uint64) uint64 {
+	hi, lo := bits.Mul64(r, n)
 	if lo < n {
 		for least := -n % n; lo < least; {
 			hi, lo = bits.Mul64(rand(), n)

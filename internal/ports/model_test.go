@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -68,49 +69,59 @@ func holed(first, last int, holes ...uint16) []uint16 {
 
 // invariants walks all of s and returns what is wrong with it.
 func invariants(a *Allowed, s *Space) error {
-	d := s.dense
-	if d == nil {
-		if len(s.list) > listMax {
-			return fmt.Errorf("a list of %d ports, more than %d", len(s.list), listMax)
-		}
-		for i, port := range s.list {
-			if !a.Contains(port) {
+	d := s.dense.Load()
+	n := 0
+	seen := map[uint16]bool{}
+	for i, w := range s.few.words {
+		for lane := range 4 {
+			port := uint16(w >> (16 * lane))
+			switch {
+			case port == 0:
+				continue
+			case uint32(i) >= s.few.top:
+				return fmt.Errorf("port %d lies in word %d of %d", port, i, s.few.top)
+			case !a.Contains(port):
 				return fmt.Errorf("port %d is in use and not allowed", port)
+			case seen[port]:
+				return fmt.Errorf("port %d is in use twice", port)
 			}
-			if i > 0 && s.list[i-1] >= port {
-				return fmt.Errorf("the list does not ascend at %d: %v", i, s.list)
-			}
+			seen[port] = true
+			n++
 		}
+	}
+	if n != s.few.n {
+		return fmt.Errorf("%d ports are in use, %d are counted", n, s.few.n)
+	}
+	if d == nil {
 		return nil
 	}
-	if s.list != nil {
-		return fmt.Errorf("a list of %d ports beside the bits", len(s.list))
+	if n != 0 {
+		return fmt.Errorf("%d ports beside the bits", n)
 	}
-	if used := a.n - d.n; used <= listMax/2 {
-		return fmt.Errorf("only %d ports in use, and no list", used)
+	if used := a.n - d.n; used <= fewAgain {
+		return fmt.Errorf("only %d ports in use, as bits", used)
 	}
-	if len(d.words) != len(a.words) {
+	if len(d.words) < len(a.words) {
 		return fmt.Errorf("%d words where %d are allowed", len(d.words), len(a.words))
 	}
-	n := 0
-	blocks := make([]uint16, len(d.blocks))
-	var groups [maxGroups]uint16
+	blocks := make([]uint64, len(d.blocks))
+	groups := make([]uint64, len(d.groups))
 	for i, w := range d.words {
-		if w&^a.words[i] != 0 {
-			return fmt.Errorf("word %d has free ports that are not allowed: %#x", i, w&^a.words[i])
+		if i >= len(a.words) && w != 0 || i < len(a.words) && w&^a.words[i] != 0 {
+			return fmt.Errorf("word %d has free ports that are not allowed: %#x", i, w)
 		}
 		count := bits.OnesCount64(w)
 		n += count
-		blocks[i/8] += uint16(count)
-		groups[i/64] += uint16(count)
+		blocks[i/32] += uint64(count) << (i / 8 % 4 * 16)
+		groups[i/256] += uint64(count) << (i / 64 % 4 * 16)
 	}
 	switch {
 	case n != d.n:
 		return fmt.Errorf("%d ports are free, %d are counted", n, d.n)
 	case !slices.Equal(blocks, d.blocks):
-		return fmt.Errorf("the blocks hold %d, counted are %d", blocks, d.blocks)
-	case groups != d.groups:
-		return fmt.Errorf("the groups hold %d, counted are %d", groups, d.groups)
+		return fmt.Errorf("the blocks hold %x, counted are %x", blocks, d.blocks)
+	case !slices.Equal(groups, d.groups[:]):
+		return fmt.Errorf("the groups hold %x, counted are %x", groups, d.groups)
 	}
 	return nil
 }
@@ -132,8 +143,8 @@ func same(a *Allowed, s *Space, m *model) error {
 // of both thresholds, half, nearly full, full and empty.
 func fills(n int) []int {
 	all := []int{
-		listMax / 4, listMax, listMax + 1, listMax, listMax/2 + 1, listMax / 2, listMax + 2, listMax/2 - 1,
-		n / 2, n - 1, n, n - n/10, n, listMax, 0, 3 * listMax, 0,
+		fewPorts / 4, fewPorts, fewPorts + 1, fewPorts, fewAgain + 1, fewAgain, fewPorts + 2, fewAgain - 1,
+		n / 2, n - 1, n, n - n/10, n, fewPorts, 0, 3 * fewPorts, 0,
 	}
 	for i := range all {
 		all[i] = max(0, min(all[i], n))
@@ -154,7 +165,7 @@ func TestSpaceDoesWhatTheModelDoes(t *testing.T) {
 				require.NoError(t, same(a, &s, m), "at %d of %d", target, a.n)
 			}
 			require.Zero(t, s.Len(a))
-			require.Nil(t, s.dense, "an empty Space still has its bits")
+			require.Nil(t, s.dense.Load(), "an empty Space still has its bits")
 		})
 	}
 }
@@ -209,7 +220,7 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 				wrong("Release(%d) of a port that is not in use", port)
 			}
 		case len(held) < target || op == 5: // at times when nothing is free, too
-			port, ok = s.Acquire(a, rng.Uint64)
+			port, ok = s.Acquire(a, rng.Uint64(), rng.Uint64)
 			if ok != (len(held) < a.n) || ok && !m.isFree(port) {
 				wrong("Acquire gave %d, %t", port, ok)
 			}
@@ -229,7 +240,7 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 		if s.Len(a) != len(held) {
 			wrong("Len is %d", s.Len(a))
 		}
-		if step%64 == 0 || len(held) < 2*listMax && a.n < 10_000 || len(held) == listMax {
+		if step%64 == 0 || len(held) < 2*fewPorts && a.n < 10_000 || len(held) == fewPorts {
 			if err := invariants(a, s); err != nil {
 				wrong("step %d: %v", step, err)
 			}
@@ -240,12 +251,12 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 func TestSpaceChangesItsFormOnlyAtTheThresholds(t *testing.T) {
 	a := Allow(slices.Values(span(1024, 65535, 1)))
 	var s Space
-	for n := range 2 * listMax {
-		require.Equal(t, n > listMax, s.dense != nil, "%d in use, going up", n)
+	for n := range 2 * fewPorts {
+		require.Equal(t, n > fewPorts, s.dense.Load() != nil, "%d in use, going up", n)
 		require.True(t, s.Reserve(a, uint16(5000+7*n)))
 	}
-	for n := 2 * listMax; n > 0; n-- {
-		require.Equal(t, n > listMax/2, s.dense != nil, "%d in use, going down", n)
+	for n := 2 * fewPorts; n > 0; n-- {
+		require.Equal(t, n > fewAgain, s.dense.Load() != nil, "%d in use, going down", n)
 		require.True(t, s.Release(a, uint16(5000+7*(n-1))))
 	}
 	require.Zero(t, s.Len(a))
@@ -253,8 +264,8 @@ func TestSpaceChangesItsFormOnlyAtTheThresholds(t *testing.T) {
 
 func TestTheBitsOfAFullSpaceTakeLittleMoreThanOnePerPort(t *testing.T) {
 	a := Allow(slices.Values(span(1024, 65535, 1)))
-	d := newDense(a)
-	bytes := 8*cap(d.words) + 2*cap(d.blocks) + 2*len(d.groups)
+	d := newDense(a, false)
+	bytes := int(unsafe.Sizeof(*d)) + 8*(cap(d.words)+cap(d.blocks))
 	require.LessOrEqual(t, float64(8*bytes)/float64(a.n), 1.3)
 }
 
@@ -269,15 +280,16 @@ func TestInvariantsSeeDamage(t *testing.T) {
 		return s
 	}
 	for name, damaged := range map[string]func() *Space{
-		"order":     func() *Space { s := fill(5); slices.Reverse(s.list); return s },
-		"a double":  func() *Space { s := fill(5); s.list[0] = s.list[1]; return s },
-		"a foreign": func() *Space { s := fill(5); s.list[0] = 999; return s },
-		"n":         func() *Space { s := fill(80); s.dense.n++; return s },
-		"a block":   func() *Space { s := fill(80); s.dense.blocks[0]++; return s },
-		"a group":   func() *Space { s := fill(80); s.dense.groups[1]++; return s },
-		"a bit":     func() *Space { s := fill(80); s.dense.words[0] ^= 1 << 63; return s },
-		"too few":   func() *Space { return &Space{dense: newDense(a)} },
-		"both":      func() *Space { s := fill(80); s.list = []uint16{1000}; return s },
+		"a double":  func() *Space { s := fill(5); s.few.words[1] = s.few.words[0] & 0xffff; return s },
+		"a foreign": func() *Space { s := fill(5); s.few.words[0]++; s.few.words[0] -= 1001; return s },
+		"few":       func() *Space { s := fill(5); s.few.n++; return s },
+		"the top":   func() *Space { s := fill(5); s.few.top = 1; return s },
+		"n":         func() *Space { s := fill(80); s.dense.Load().n++; return s },
+		"a block":   func() *Space { s := fill(80); s.dense.Load().blocks[0]++; return s },
+		"a group":   func() *Space { s := fill(80); s.dense.Load().groups[1]++; return s },
+		"a bit":     func() *Space { s := fill(80); s.dense.Load().words[0] ^= 1 << 63; return s },
+		"too few":   func() *Space { s := new(Space); s.dense.Store(newDense(a, false)); return s },
+		"both":      func() *Space { s := fill(80); s.few.add(1000); return s },
 	} {
 		require.Error(t, invariants(a, damaged()), name)
 	}

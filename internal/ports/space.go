@@ -2,57 +2,76 @@ package ports
 
 import (
 	"math/bits"
-	"slices"
+	"sync/atomic"
 )
 
-// A Space holds up to listMax ports as a sorted list, more as bits. It goes back to a list at half of that, so that a
-// Space that hovers around listMax does not copy itself to and fro.
-const listMax = 64
-
 // Space is the ports in use out of an Allowed, which each call names: it must always be the same. The zero Space is
-// empty. It must not be copied once used, and is not safe for concurrent use.
+// empty. It must not be copied once used.
+//
+// It is not safe for concurrent use, but for one thing: if Share has been called before the first use, Contains may be
+// called at any time, while another goroutine changes the Space.
 type Space struct {
-	list  []uint16 // in use, ascending; while dense is nil
-	dense *dense
+	few   few
+	dense atomic.Pointer[dense] // takes over from few when that is full
+	moves atomic.Uint32         // how often it did
 }
+
+// fewAgain is at how many ports a Space goes back from bits: one that hovers around fewPorts does not move to and fro.
+const fewAgain = fewPorts / 2
+
+// Share makes Contains safe to be called without the lock that guards s. It costs 5 ns for each change.
+func (s *Space) Share() { s.few.shared = true }
 
 // Len returns how many ports are in use.
 func (s *Space) Len(a *Allowed) int {
-	if s.dense != nil {
-		return a.n - s.dense.n
+	if d := s.dense.Load(); d != nil {
+		return a.n - d.n
 	}
-	return len(s.list)
+	return s.few.n
 }
 
 // Contains reports whether port is in use.
 func (s *Space) Contains(a *Allowed, port uint16) bool {
-	if s.dense != nil {
-		return a.Contains(port) && !s.dense.free(bit(a, port))
+	for {
+		moves := s.moves.Load()
+		in := false
+		if d := s.dense.Load(); d != nil {
+			in = a.Contains(port) && !d.freeShared(bit(a, port))
+		} else {
+			in = s.few.has(port)
+		}
+		// A port may have been in few when the bits were looked at and the other way round. The bits are made anew each
+		// time, so those that were looked at stay as they were when they went out of use: only few must not have changed.
+		if s.moves.Load() == moves {
+			return in
+		}
 	}
-	_, found := slices.BinarySearch(s.list, port)
-	return found
 }
 
-// Acquire puts a free port to use, each with the same probability. It fails only when none is free. Its random numbers
-// come from rand.
-func (s *Space) Acquire(a *Allowed, rand func() uint64) (port uint16, ok bool) {
-	if s.Len(a) == a.n {
-		return 0, false
-	}
-	if s.dense != nil {
-		i := s.dense.choose(a.probe, rand)
-		s.dense.take(i)
+// Acquire puts a free port to use, each with the same probability. It fails only when none is free. It needs a random
+// number r, and takes more from rand if that does not do.
+func (s *Space) Acquire(a *Allowed, r uint64, rand func() uint64) (port uint16, ok bool) {
+	if d := s.dense.Load(); d != nil {
+		if d.n == 0 {
+			return 0, false
+		}
+		i := d.choose(a.probe, r, rand)
+		d.take(i)
 		return uint16(a.base + int(i)), true
 	}
-	// The r-th free port is the r-th allowed one, moved up by the ports in use that come before it.
-	rank := int(uniform(rand, uint64(a.n-len(s.list))))
-	at := 0
-	for port = a.port(rank); at < len(s.list) && s.list[at] <= port; at++ {
-		rank++
-		port = a.port(rank)
+	if s.few.n == a.n {
+		return 0, false
 	}
-	s.insert(a, at, port)
-	return port, true
+	// Any allowed port until one is free, which is uniform over the free ones: seldom more than one if many are allowed,
+	// and 64 on average for the last of 64.
+	for {
+		port = a.port(int(below(uint64(a.n), r, rand)))
+		if s.few.find(port, s.few.top) < 0 {
+			s.add(a, port)
+			return port, true
+		}
+		r = rand()
+	}
 }
 
 // AcquireIn is Acquire among the ports that are in the set in as well.
@@ -61,7 +80,7 @@ func (s *Space) AcquireIn(a, in *Allowed, rand func() uint64) (port uint16, ok b
 		return 0, false
 	}
 	for range 2 {
-		port = in.port(int(uniform(rand, uint64(in.n))))
+		port = in.port(int(below(uint64(in.n), rand(), rand)))
 		if s.Reserve(a, port) {
 			return port, true
 		}
@@ -75,14 +94,14 @@ func (s *Space) AcquireIn(a, in *Allowed, rand func() uint64) (port uint16, ok b
 	if n == 0 {
 		return 0, false
 	}
-	r := int(uniform(rand, uint64(n)))
+	r := int(below(uint64(n), rand(), rand))
 	for i, w := range free {
 		w &= wanted[i]
 		if n := bits.OnesCount64(w); r >= n {
 			r -= n
 			continue
 		}
-		port = uint16(base + i*64 + nthBit(w, r))
+		port = uint16(base + i*64 + int(nthBit(w, uint64(r))))
 		break
 	}
 	return port, s.Reserve(a, port)
@@ -93,73 +112,76 @@ func (s *Space) Reserve(a *Allowed, port uint16) bool {
 	if !a.Contains(port) {
 		return false
 	}
-	if s.dense != nil {
-		i := bit(a, port)
-		if !s.dense.free(i) {
+	if d := s.dense.Load(); d != nil {
+		if !d.free(bit(a, port)) {
 			return false
 		}
-		s.dense.take(i)
+		d.take(bit(a, port))
 		return true
 	}
-	at, found := slices.BinarySearch(s.list, port)
-	if found {
+	if s.few.find(port, s.few.top) >= 0 {
 		return false
 	}
-	s.insert(a, at, port)
+	s.add(a, port)
 	return true
 }
 
 // Release ends the use of port. It fails if port was not in use.
 func (s *Space) Release(a *Allowed, port uint16) bool {
-	if s.dense != nil {
-		if !a.Contains(port) || s.dense.free(bit(a, port)) {
-			return false
-		}
-		s.dense.give(bit(a, port))
-		if a.n-s.dense.n <= listMax/2 {
-			s.toList(a)
-		}
-		return true
+	d := s.dense.Load()
+	if d == nil {
+		return s.few.remove(port)
 	}
-	at, found := slices.BinarySearch(s.list, port)
-	if found {
-		s.list = slices.Delete(s.list, at, at+1)
+	if !a.Contains(port) || d.free(bit(a, port)) {
+		return false
 	}
-	return found
+	d.give(bit(a, port))
+	if a.n-d.n <= fewAgain {
+		s.toFew(a, d)
+	}
+	return true
 }
 
-func (s *Space) insert(a *Allowed, at int, port uint16) {
-	if len(s.list) < listMax {
-		s.list = slices.Insert(s.list, at, port)
+// add puts port, which is free, to use while there are few.
+func (s *Space) add(a *Allowed, port uint16) {
+	if s.few.n < fewPorts {
+		s.few.add(port)
 		return
 	}
-	s.dense = newDense(a)
-	for _, p := range s.list {
-		s.dense.take(bit(a, p))
-	}
-	s.dense.take(bit(a, port))
-	s.list = nil
-}
-
-func (s *Space) toList(a *Allowed) {
-	s.list = make([]uint16, 0, listMax)
-	for i, w := range s.dense.words {
-		for used := a.words[i] &^ w; used != 0; used &= used - 1 {
-			s.list = append(s.list, uint16(a.base+i*64+bits.TrailingZeros64(used)))
+	d := newDense(a, s.few.shared)
+	d.take(bit(a, port))
+	for _, w := range s.few.words {
+		for range 4 {
+			d.take(bit(a, uint16(w)))
+			w >>= 16
 		}
 	}
-	s.dense = nil
+	s.dense.Store(d)
+	s.moves.Add(1) // before few changes
+	s.few.clear()
+}
+
+func (s *Space) toFew(a *Allowed, d *dense) {
+	for i, w := range a.words {
+		for used := w &^ d.words[i]; used != 0; used &= used - 1 {
+			s.few.add(uint16(a.base + i*64 + bits.TrailingZeros64(used)))
+		}
+	}
+	s.dense.Store(nil)
 }
 
 // freeWords returns the free ports as bits, in scratch where s has no such words itself.
 func (s *Space) freeWords(a *Allowed, scratch *[1 << 16 / 64]uint64) []uint64 {
-	if s.dense != nil {
-		return s.dense.words
+	if d := s.dense.Load(); d != nil {
+		return d.words[:len(a.words)]
 	}
 	words := scratch[:copy(scratch[:], a.words)]
-	for _, port := range s.list {
-		i := bit(a, port)
-		words[i/64] &^= 1 << (i % 64)
+	for _, w := range s.few.words {
+		for ; w != 0; w >>= 16 {
+			if port := uint16(w); port != 0 {
+				words[bit(a, port)/64] &^= 1 << (bit(a, port) % 64)
+			}
+		}
 	}
 	return words
 }

@@ -24,13 +24,13 @@ func script(draws ...uint64) (rand func() uint64, left func() int) {
 	return rand, func() int { return len(draws) }
 }
 
-// drawFor returns a random number that makes uniform(n) return r.
+// drawFor returns a random number that makes below(n) return r.
 func drawFor(r, n int) uint64 {
 	q, _ := bits.Div64(uint64(r), 0, uint64(n)) // r·2^64/n, rounded down: twice n more is past any rejection
 	return q + 2
 }
 
-func TestUniformGivesEachNumberEquallyManyDraws(t *testing.T) {
+func TestBelowGivesEachNumberEquallyManyDraws(t *testing.T) {
 	for _, n := range []uint64{
 		1, 2, 3, 5, 6, 7, 10, 63, 64, 65, 100, 28227, 64511, 64512, 65535, 65536, 1<<32 + 1, 1<<63 - 1, 1 << 63,
 		1<<63 + 1, math.MaxUint64 - 1, math.MaxUint64,
@@ -48,13 +48,12 @@ func TestUniformGivesEachNumberEquallyManyDraws(t *testing.T) {
 			last, _ := bits.Div64(k, math.MaxUint64, n)
 			require.Equal(t, -n/n, last-first, "%d of %d: as many draws as every other", k, n)
 			for _, v := range []uint64{first, first + (last-first)/2, last} {
-				rand, left := script(v)
-				require.Equal(t, k, uniform(rand, n), "%d of %d", k, n)
-				require.Zero(t, left())
+				rand, _ := script()
+				require.Equal(t, k, below(n, v, rand), "%d of %d", k, n)
 			}
 			if hi, _ := bits.Mul64(first-1, n); first > 0 && hi == k { // left over, so drawn again
-				rand, left := script(first-1, last)
-				require.Equal(t, k, uniform(rand, n), "%d of %d", k, n)
+				rand, left := script(last)
+				require.Equal(t, k, below(n, first-1, rand), "%d of %d", k, n)
 				require.Zero(t, left(), "%d of %d: a draw that is left over was used", k, n)
 			}
 		}
@@ -69,8 +68,8 @@ func TestNthBitIsTheSlowSelect(t *testing.T) {
 		words = append(words, rng.Uint64(), rng.Uint64()&rng.Uint64()&rng.Uint64(), rng.Uint64()|rng.Uint64()|rng.Uint64())
 	}
 	for _, w := range words {
-		r := 0
-		for at := range 64 {
+		r := uint64(0)
+		for at := range uint(64) {
 			if w>>at&1 == 0 {
 				continue
 			}
@@ -88,13 +87,13 @@ func TestNthIsTheSlowSelectForEveryRank(t *testing.T) {
 		rng := rand.New(rand.NewPCG(2, uint64(i)))
 		a := Allow(slices.Values(shape.ports))
 		for _, fill := range []float64{0, 0.5, 0.9, 0.999} {
-			d := newDense(a)
+			d := newDense(a, false)
 			for _, port := range shape.ports {
 				if rng.Float64() < fill {
 					d.take(bit(a, port))
 				}
 			}
-			r := 0
+			r := uint64(0)
 			for at := range uint(64 * len(d.words)) {
 				if !d.free(at) {
 					continue
@@ -104,7 +103,7 @@ func TestNthIsTheSlowSelectForEveryRank(t *testing.T) {
 				}
 				r++
 			}
-			require.Equal(t, r, d.n, "%s, %g full", shape.name, fill)
+			require.EqualValues(t, d.n, r, "%s, %g full", shape.name, fill)
 		}
 	}
 }
@@ -119,11 +118,15 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 		t.Logf("seed: rand.NewPCG(3, %d)", i)
 		rng := rand.New(rand.NewPCG(3, uint64(i)))
 		a := Allow(slices.Values(shape.ports))
-		d := newDense(a)
+		d := newDense(a, false)
+		if 4*(d.n-1) < 64*len(d.words) {
+			continue // nothing is probed
+		}
 		miss := bit(a, shape.ports[rng.IntN(a.n)])
 		d.take(miss)
 		for _, port := range shape.ports {
-			if rng.IntN(2) == 0 && d.free(bit(a, port)) && d.n > 1 {
+			// With less than a quarter free it does not probe.
+			if rng.IntN(2) == 0 && d.free(bit(a, port)) && 4*(d.n-1) >= 64*len(d.words) {
 				d.take(bit(a, port))
 			}
 		}
@@ -140,8 +143,8 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 					garbage := rng.Uint64() &^ a.probe & (1<<16 - 1)
 					first |= (uint64(bits) | garbage) << (16 * j)
 				}
-				rand, left := script(first, drawFor(0, d.n))
-				got := d.choose(a.probe, rand)
+				rand, left := script(drawFor(0, d.n))
+				got := d.choose(a.probe, first, rand)
 				if left() == 1 {
 					hits++
 					if got != value || !d.free(got) {
@@ -156,39 +159,66 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 	}
 }
 
-// When all probes miss, and in a list, which does not probe, the choice is the r-th free port with r uniform.
-func TestAcquireFromAListTakesTheRthFreePort(t *testing.T) {
+// Where less than a quarter is free nothing is probed: the choice is the r-th free port with r uniform.
+func TestChooseTakesTheRthFreePortWhereFewAreFree(t *testing.T) {
 	for i, shape := range shapes {
+		if len(shape.ports) == 0 {
+			continue
+		}
 		t.Logf("seed: rand.NewPCG(4, %d)", i)
 		rng := rand.New(rand.NewPCG(4, uint64(i)))
 		a := Allow(slices.Values(shape.ports))
-		for _, n := range []int{0, 1, 2, listMax / 2, listMax - 1, listMax} {
+		d := newDense(a, false)
+		var free []uint
+		for _, port := range shape.ports {
+			if d.n > 1 && (rng.IntN(8) != 0 || 4*d.n >= 64*len(d.words)) {
+				d.take(bit(a, port))
+			} else {
+				free = append(free, bit(a, port))
+			}
+		}
+		if 4*d.n >= 64*len(d.words) {
+			continue
+		}
+		for r, want := range free {
+			rand, _ := script()
+			if got := d.choose(a.probe, drawFor(r, d.n), rand); got != want {
+				require.Equal(t, want, got, "%s: rank %d of %d", shape.name, r, d.n)
+			}
+		}
+	}
+}
+
+// While there are few, each draw is one of the allowed ports, and the first that is free is taken.
+func TestAcquireTakesTheFirstFreePortThatIsDrawn(t *testing.T) {
+	for i, shape := range shapes {
+		t.Logf("seed: rand.NewPCG(6, %d)", i)
+		rng := rand.New(rand.NewPCG(6, uint64(i)))
+		a := Allow(slices.Values(shape.ports))
+		for _, n := range []int{0, 1, 2, fewAgain, fewPorts - 1, fewPorts} {
 			if n >= a.n {
 				continue
 			}
-			m := newModel(shape.ports)
-			var list []uint16
-			for len(m.used) < n {
-				port := shape.ports[rng.IntN(a.n)]
-				if n == 2 { // both ends
-					port = shape.ports[len(m.used)*(a.n-1)]
-				}
-				m.used[port] = true
-			}
-			for port := range m.used {
-				list = append(list, port)
-			}
-			slices.Sort(list)
-			free := m.free(a)
-			for r, want := range free {
-				if n == listMax && r%37 != 0 { // one more makes them bits, which takes a while
+			used := rng.Perm(a.n)[:n] // ranks
+			for rank, port := range shape.ports {
+				if slices.Contains(used, rank) || rank%37 != 0 && a.n > 1000 {
 					continue
 				}
-				s := Space{list: slices.Clone(list)}
-				rand, left := script(drawFor(r, len(free)))
-				got, ok := s.Acquire(a, rand)
-				if got != want || !ok || left() != 0 || s.Len(a) != n+1 || !s.Contains(a, want) {
-					require.Equal(t, want, got, "%s: rank %d of %d, in use %v", shape.name, r, len(free), list)
+				var draws []uint64
+				for range rng.IntN(3) {
+					if n > 0 {
+						draws = append(draws, drawFor(used[rng.IntN(n)], a.n))
+					}
+				}
+				draws = append(draws, drawFor(rank, a.n))
+				var s Space
+				for _, rank := range used {
+					require.True(t, s.Reserve(a, a.port(rank)))
+				}
+				rand, left := script(draws[1:]...)
+				got, ok := s.Acquire(a, draws[0], rand)
+				if got != port || !ok || left() != 0 || s.Len(a) != n+1 || !s.Contains(a, port) {
+					require.Equal(t, port, got, "%s: %d in use", shape.name, n)
 					require.Fail(t, "took the right port and noted it wrongly")
 				}
 			}
@@ -203,14 +233,14 @@ func TestAcquireInTakesTheRthFreePortOfBothSets(t *testing.T) {
 		a := Allow(slices.Values(shape.ports))
 		for _, other := range shapes {
 			in := Allow(slices.Values(other.ports))
-			for _, n := range []int{1, listMax / 2, 3 * listMax, a.n - 3} {
+			for _, n := range []int{1, fewAgain, 3 * fewPorts, a.n - 3} {
 				if n >= a.n || n < 1 {
 					continue
 				}
 				var s Space
 				m := newModel(shape.ports)
 				for len(m.used) < n {
-					port, _ := s.Acquire(a, rng.Uint64)
+					port, _ := s.Acquire(a, rng.Uint64(), rng.Uint64)
 					m.used[port] = true
 				}
 				free := m.free(in)

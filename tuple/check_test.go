@@ -22,65 +22,141 @@ func (p *Pool) Check() error {
 
 func (sh *shard) check(st *state) error {
 	inUse, retired, waiting := 0, 0, 0
-	for key, d := range sh.dsts.m {
-		if d.key != key || st.shard(key) != sh {
-			return fmt.Errorf("%v lies at the place of %v", d.key.netip(), key.netip())
+	for _, e := range []*entries{&sh.v4, &sh.v6} {
+		s := e.slots.Load()
+		if s == nil {
+			continue
 		}
-		if err := d.check(st.plan); err != nil {
-			return fmt.Errorf("%v: %w", key.netip(), err)
+		n, large := 0, 0
+		for i := s.keyWords - 1; i < len(s.words); i += s.size {
+			at := place{e, s, i}
+			en := at.entry()
+			if en[0] == 0 {
+				if *en != (entry{}) || s.large != nil && s.largeAt(i).Load() != nil {
+					return fmt.Errorf("empty slot %d has something in it: %x", i, *en)
+				}
+				continue
+			}
+			key := s.key(i)
+			if found, ok := e.find(key, key.hash(st.seed)); !ok || found.i != i || sh.entries(key) != e {
+				return fmt.Errorf("%v lies in slot %d and is not found there", key.netip(), i)
+			}
+			if other, _ := st.shard(key); other != sh {
+				return fmt.Errorf("%v lies in the wrong shard", key.netip())
+			}
+			n++
+			u, r := en.counts()
+			if d := at.destination(); d != nil {
+				large++
+				if err := d.check(key, st.plan); err != nil {
+					return fmt.Errorf("%v: %w", key.netip(), err)
+				}
+				if u+r != 0 || d.waiters != nil && d.waiters.Len() > 0 && d.inUse+d.retired == 0 {
+					return fmt.Errorf("%v: lanes %x beside %d in use and %d retired", key.netip(), en[1:], d.inUse, d.retired)
+				}
+				u, r = d.inUse, d.retired
+				if d.waiters != nil {
+					waiting += d.waiters.Len()
+				}
+			} else if err := en.check(st.plan.sources(key), st.plan); err != nil {
+				return fmt.Errorf("%v: %w", key.netip(), err)
+			}
+			inUse += u
+			retired += r
 		}
-		inUse += d.inUse
-		retired += d.retired
-		if d.waiters != nil {
-			waiting += d.waiters.Len()
+		switch {
+		case n != e.n || large != e.large:
+			return fmt.Errorf("%d entries, %d of them large; counted %d and %d", n, large, e.n, e.large)
+		case 4*n > 3*s.n, s.n > minSlots && 4*n < s.n:
+			return fmt.Errorf("%d entries in %d slots", n, s.n)
+		case e.seq.Load()%2 != 0:
+			return fmt.Errorf("nothing moves, and the sequence is odd")
 		}
+	}
+	due := int64(never)
+	if !sh.cool.empty() {
+		due = sh.cool.next()
 	}
 	switch {
 	case sh.inUse != inUse || sh.cool.n != retired || sh.waiting != waiting:
 		return fmt.Errorf("counts %d in use, %d retired, %d waiting; its destinations count %d, %d, %d",
 			sh.inUse, sh.cool.n, sh.waiting, inUse, retired, waiting)
-	case sh.dsts.peak < len(sh.dsts.m):
-		return fmt.Errorf("a table of %d has a peak of %d", len(sh.dsts.m), sh.dsts.peak)
+	case sh.due.Load() != due:
+		return fmt.Errorf("the next is due at %d, not at %d", due, sh.due.Load())
 	case sh.waiting == 0 && sh.wake != nil:
 		return fmt.Errorf("nobody waits, and a timer runs")
 	case sh.waiting > 0 && retired > 0 && sh.wake == nil:
 		return fmt.Errorf("%d wait for what cools down, and no timer runs", sh.waiting)
 	}
-	return sh.cool.check(sh, st.plan)
+	return sh.cool.check(sh, st)
 }
 
-func (d *destination) check(pl *plan) error {
-	if d.idle() {
+func (en *entry) check(from *sources, pl *plan) error {
+	inUse, retired := en.counts()
+	if inUse+retired == 0 {
 		return fmt.Errorf("is idle and still there")
 	}
-	if d.from != pl.sources(d.key.addr) {
+	if !pl.lanes {
+		return fmt.Errorf("its tuples lie in lanes: %x", en[1:])
+	}
+	if en.turnLane() >= laneCount || en.lane(en.turnLane()).number() >= from.n {
+		return fmt.Errorf("it is nobody's turn: %x", *en)
+	}
+	for j := range laneCount {
+		h := en.lane(j)
+		switch {
+		case h.port() == 0 && en.isRetired(j):
+			return fmt.Errorf("lane %d is free and retired", j)
+		case h.port() == 0:
+		case !pl.ports.Contains(h.port()) || h.number() >= from.n:
+			return fmt.Errorf("lane %d holds port %d of source %d of %d", j, h.port(), h.number(), from.n)
+		case en.find(h) != j:
+			return fmt.Errorf("lanes %d and %d hold the same", j, en.find(h))
+		}
+	}
+	return nil
+}
+
+func (d *destination) check(key dstKey, pl *plan) error {
+	held, retired, full := 0, 0, uint64(0)
+	if n := d.inUse + d.retired; d.key != key || n == 0 || n == 1 && pl.lanes && !d.isWaitedFor() {
+		return fmt.Errorf("the destination of %v holds %d", d.key.netip(), n)
+	}
+	if d.from != pl.sources(key) {
 		return fmt.Errorf("has the sources of another family")
 	}
 	used := make([]*source, 0, len(d.others.m)+1)
-	if d.first.used {
+	if d.first.named.Load() != 0 {
 		used = append(used, &d.first)
-	} else if d.first.held.Len(pl.ports)+d.first.retired.Len(pl.ports) != 0 {
+	} else if d.first.held.Len(pl.ports) != 0 {
 		return fmt.Errorf("its first source is unused and holds ports")
 	}
-	for a, s := range d.others.m {
-		if a != s.addr || !s.used || d.first.used && d.first.addr == a {
-			return fmt.Errorf("source %v lies at the place of %v", s.addr.netip(), a.netip())
+	for number, s := range d.others.m {
+		if number != s.number() || s.named.Load() == d.first.named.Load() {
+			return fmt.Errorf("source %d lies at the place of %d", s.number(), number)
 		}
 		used = append(used, s)
 	}
-	held, retired, full := 0, 0, uint64(0)
 	for _, s := range used {
-		switch number, ok := d.from.index(s.addr); {
-		case !ok || number != s.number || d.from.at(number) != s.addr:
-			return fmt.Errorf("source %v has number %d, not %d", s.addr.netip(), s.number, number)
+		a := d.from.at(s.number())
+		switch number, ok := d.from.number(a); {
+		case !ok || number != s.number():
+			return fmt.Errorf("source %v has number %d, not %d", a.netip(), s.number(), number)
 		case s.held.Len(pl.ports) == 0:
-			return fmt.Errorf("source %v holds nothing and is still there", s.addr.netip())
+			return fmt.Errorf("source %v holds nothing and is still there", a.netip())
 		}
 		held += s.held.Len(pl.ports)
-		retired += s.retired.Len(pl.ports)
+		if s.retired != nil {
+			retired += s.retired.Len(pl.ports)
+			for port := range s.retired.All(pl.ports) {
+				if !s.held.Contains(pl.ports, port) {
+					return fmt.Errorf("port %d of source %v is retired and free", port, a.netip())
+				}
+			}
+		}
 		isFull := s.held.Len(pl.ports) == pl.ports.Len()
-		if inSet := d.full.words.get(s.number/64)>>(s.number%64)&1 != 0; inSet != isFull {
-			return fmt.Errorf("source %v full: %t, and in the set of the full ones: %t", s.addr.netip(), isFull, inSet)
+		if inSet := d.full.words.get(s.number()/64)>>(s.number()%64)&1 != 0; inSet != isFull {
+			return fmt.Errorf("source %v full: %t, and in the set of the full ones: %t", a.netip(), isFull, inSet)
 		}
 		if isFull {
 			full++
@@ -98,15 +174,15 @@ func (d *destination) check(pl *plan) error {
 		return fmt.Errorf("counts %d in use, %d retired; its sources hold %d, of which %d retired", d.inUse, d.retired, held, retired)
 	case full != d.full.n || full != uint64(inSet):
 		return fmt.Errorf("%d sources are full, counted %d, in the set %d", full, d.full.n, inSet)
-	case d.turn >= d.from.len():
-		return fmt.Errorf("it is the turn of source %d of %d", d.turn, d.from.len())
-	case d.waiters != nil && d.waiters.Len() > 0 && full != d.from.len():
-		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.Len(), full, d.from.len())
+	case d.turn >= d.from.n:
+		return fmt.Errorf("it is the turn of source %d of %d", d.turn, d.from.n)
+	case d.waiters != nil && d.waiters.Len() > 0 && full != d.from.n:
+		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.Len(), full, d.from.n)
 	}
 	return nil
 }
 
-func (c *cooldown) check(sh *shard, pl *plan) error {
+func (c *cooldown) check(sh *shard, st *state) error {
 	n := 0
 	for i, q := range c.queues {
 		switch {
@@ -127,9 +203,12 @@ func (c *cooldown) check(sh *shard, pl *plan) error {
 			if j > 0 && r.until < q.at(j-1).until {
 				return fmt.Errorf("the queue of %v is out of order", q.delay)
 			}
-			if sh.dsts.get(r.dst.key) != r.dst || r.dst.find(r.src.addr) != r.src || !r.src.retired.Contains(pl.ports, r.port) ||
-				!r.src.held.Contains(pl.ports, r.port) {
-				return fmt.Errorf("port %d cools down and is not held", r.port)
+			at, found := sh.entries(r.key).find(r.key, r.key.hash(st.seed))
+			if !found || !at.contains(r.hold, st.plan) || at.isInUse(r.hold, st.plan) {
+				return fmt.Errorf("port %d cools down and is not retired", r.hold.port())
+			}
+			if d := at.destination(); d != nil && d.next != 0 && d.next > r.until {
+				return fmt.Errorf("port %d comes free at %d, and the first one at %d", r.hold.port(), r.until, d.next)
 			}
 		}
 	}

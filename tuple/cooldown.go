@@ -9,9 +9,9 @@ import (
 // each duration has a queue of its own, and the queues are a heap by what comes free first. Programs use a few durations,
 // so that adding and removing are O(1); they stay right, at O(log n), with many.
 type cooldown struct {
-	queues  queueHeap // those that are not empty
-	byDelay table[time.Duration, *restQueue]
 	n       int
+	queues  queueHeap // those that are not empty
+	byDelay shrinking[time.Duration, *restQueue]
 }
 
 // idleQueues bounds how many empty queues are kept for the next tuple of their duration.
@@ -20,9 +20,8 @@ const idleQueues = 8
 // resting is a retired tuple.
 type resting struct {
 	until int64 // by the clock of now
-	dst   *destination
-	src   *source
-	port  uint16
+	key   dstKey
+	hold  hold
 }
 
 func (c *cooldown) add(delay time.Duration, r resting) {
@@ -62,14 +61,14 @@ func (c *cooldown) pop(now int64) (r resting, ok bool) {
 	return r, true
 }
 
-// nextOf returns when the first retired tuple towards d comes free. There must be one. A destination that asks has most
-// of its tuples here, so the first that is its own is near the head of its queue.
-func (c *cooldown) nextOf(d *destination) int64 {
+// nextOf returns when the first retired tuple towards key comes free. There must be one. It looks through all of them, so
+// whoever asks had better remember.
+func (c *cooldown) nextOf(key dstKey) int64 {
 	var next int64
 	found := false
 	for _, q := range c.queues {
 		for i := range q.n {
-			if r := q.at(i); r.dst == d {
+			if r := q.at(i); r.key == key {
 				if !found || r.until < next {
 					next, found = r.until, true
 				}
@@ -101,7 +100,6 @@ func (q *restQueue) push(r resting) {
 
 func (q *restQueue) pop() resting {
 	r := *q.first()
-	*q.first() = resting{}
 	q.head = (q.head + 1) & (len(q.buf) - 1)
 	q.n--
 	if len(q.buf) > 4 && q.n <= len(q.buf)/4 {
@@ -131,7 +129,7 @@ func (h *queueHeap) Pop() any {
 	q := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
-	if c := cap(*h); c > smallTable && last < c/4 {
+	if c := cap(*h); c > smallMap && last < c/4 {
 		*h = append(make(queueHeap, 0, c/2), *h...)
 	}
 	return q

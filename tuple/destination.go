@@ -2,144 +2,182 @@ package tuple
 
 import (
 	"container/list"
-	"math/bits"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// dstKey names a destination.
-type dstKey struct {
-	addr addr
-	port uint16
-}
-
-func dstKeyFrom(dst netip.AddrPort) dstKey { return dstKey{addrFrom(dst.Addr()), dst.Port()} }
-
-func (k dstKey) netip() netip.AddrPort { return netip.AddrPortFrom(k.addr.netip(), k.port) }
-
-// destination is all that is known of one destination: what is held towards it from each source, and who waits. It exists
-// while it holds or waits for anything, and lies under the lock of its shard.
+// destination is all that is known of one destination that its entry has no room for: what is held towards it from each
+// source, and who waits. It lies under the lock of its shard, but for what a reader of its entry looks at without.
 type destination struct {
 	key            dstKey
 	from           *sources // of its family
 	inUse, retired int
+	next           int64      // when the first of the retired comes free; 0 if that is not known
 	turn           uint64     // the number of the source whose turn it is
 	full           fullSet    // the sources without a free port
 	waiters        *list.List // of *waiter, in order of arrival; nil if nobody ever waited
 
-	// Most destinations have one source in use, which lies here rather than in the map.
+	// Most destinations have one source in use, which lies here rather than in the map, and can be read without the lock.
 	first  source
-	others table[addr, *source]
+	others shrinking[uint64, *source] // by number
 }
 
-// source is the port space of one source address towards one destination.
+// source is the port space of one source towards one destination.
 type source struct {
-	addr    addr
-	number  uint64      // in sources
-	held    ports.Space // in use or retired
-	retired ports.Space
-	used    bool
+	named   atomic.Uint64 // the number of the source, plus 1; 0 if it is not in use
+	held    ports.Space   // in use or retired
+	retired *ports.Space  // nil if none ever was
 }
 
-// Destinations come and go with every connection of a crawler, and sources where there are more of them than connections:
-// spares keep that from allocating.
-var (
-	spares       = sync.Pool{New: func() any { return new(destination) }}
-	spareSources = sync.Pool{New: func() any { return new(source) }}
-)
+// spares keep destinations with a few more tuples than an entry has lanes, which come and go, from allocating, and sources
+// where there are more of them than connections. A reader without the lock may still look at one that has become a spare,
+// and at what its next user stores there, until it finds that the entry has changed.
+type spares struct{ destinations, sources sync.Pool }
 
-func newDestination(key dstKey, from *sources) *destination {
-	d := spares.Get().(*destination)
-	d.key, d.from = key, from
-	if n := from.len(); n > 1 {
-		d.turn = rand.Uint64N(n) // so that short-lived destinations do not all leave from the first source
+func newDestination(key dstKey, from *sources, pl *plan) *destination {
+	d, ok := pl.spares.destinations.Get().(*destination)
+	if !ok {
+		d = new(destination)
+		d.first.held.Share()
 	}
+	d.key, d.from = key, from
+	d.turn = randomTurn(from)
 	return d
 }
 
-// free gives back the memory of d, which must hold nothing, and which nothing may refer to.
-func (d *destination) free() {
-	*d = destination{}
-	spares.Put(d)
+// randomTurn is where a new destination begins, so that short-lived ones do not all leave from the first source.
+func randomTurn(from *sources) uint64 {
+	if from.n == 1 {
+		return 0
+	}
+	return rand.Uint64N(from.n)
+}
+
+// free gives back the memory of d, which must hold nothing, and which no entry may refer to.
+func (d *destination) free(pl *plan) {
+	d.from, d.inUse, d.retired, d.next, d.waiters = nil, 0, 0, 0, nil
+	d.full, d.others = fullSet{}, shrinking[uint64, *source]{}
+	pl.spares.destinations.Put(d)
 }
 
 // acquire takes a free port of the source whose turn it is, or of the next one that has any. It fails only when no source
 // has.
-func (d *destination) acquire(pl *plan) (Tuple, bool) {
-	n := d.from.len()
+func (d *destination) acquire(pl *plan, r uint64) (hold, bool) {
+	n := d.from.n
 	if d.full.n == n {
-		return Tuple{}, false
+		return 0, false
 	}
 	number := d.full.next(d.turn, n)
-	d.turn = (number + 1) % n
-	s := d.source(d.from.at(number), number)
-	port, _ := s.held.Acquire(pl.ports, pl.rand(), pl.rand) // s is not full
+	if d.turn = number + 1; d.turn == n {
+		d.turn = 0
+	}
+	s := d.source(number, pl)
+	port, _ := s.held.Acquire(pl.ports, r, pl.rand) // s is not full
 	d.took(s, pl)
-	return d.tuple(s, port), true
+	return holdOf(number, port), true
 }
 
-// reserve takes this port of the source a, number i.
-func (d *destination) reserve(a addr, i uint64, port uint16, pl *plan) bool {
-	s := d.source(a, i)
-	if !s.held.Reserve(pl.ports, port) {
-		d.dropIfUnused(s, pl)
-		return false
-	}
+// reserve takes this tuple, which must be free.
+func (d *destination) reserve(h hold, pl *plan) {
+	s := d.source(h.number(), pl)
+	s.held.Reserve(pl.ports, h.port())
 	d.took(s, pl)
-	return true
 }
 
 // took enters in the books that a port of s was taken.
 func (d *destination) took(s *source, pl *plan) {
 	d.inUse++
 	if s.held.Len(pl.ports) == pl.ports.Len() {
-		d.full.add(s.number)
+		d.full.add(s.number())
 	}
 }
 
-// release frees a port that is in use or, with retired set, one that was retired.
-func (d *destination) release(s *source, port uint16, retired bool, pl *plan) {
-	if retired {
-		s.retired.Release(pl.ports, port)
+// retire makes a tuple in use a retired one, until the given time.
+func (d *destination) retire(h hold, until int64, pl *plan) {
+	s := d.find(h.number())
+	if s.retired == nil {
+		s.retired = new(ports.Space)
+	}
+	s.retired.Reserve(pl.ports, h.port())
+	d.inUse--
+	d.retired++
+	if d.next != 0 {
+		d.next = min(d.next, until)
+	}
+}
+
+// release frees a tuple that is in use or retired.
+func (d *destination) release(h hold, pl *plan) {
+	s := d.find(h.number())
+	if s.isRetired(h.port(), pl) {
+		s.retired.Release(pl.ports, h.port())
 		d.retired--
+		d.next = 0
 	} else {
 		d.inUse--
 	}
 	if s.held.Len(pl.ports) == pl.ports.Len() {
-		d.full.remove(s.number)
+		d.full.remove(s.number())
 	}
-	s.held.Release(pl.ports, port)
+	s.held.Release(pl.ports, h.port())
 	d.dropIfUnused(s, pl)
 }
 
-// inUseAt reports whether the port is in use, as opposed to free or retired.
-func (s *source) inUseAt(port uint16, pl *plan) bool {
-	return s.held.Contains(pl.ports, port) && !s.retired.Contains(pl.ports, port)
+// isInUse reports whether the tuple is in use, as opposed to free or retired.
+func (d *destination) isInUse(h hold, pl *plan) bool {
+	return d.contains(h, pl) && !d.find(h.number()).isRetired(h.port(), pl)
 }
 
-// find returns the source of address a, nil if nothing is held from there.
-func (d *destination) find(a addr) *source {
-	if d.first.used && d.first.addr == a {
+func (d *destination) contains(h hold, pl *plan) bool {
+	s := d.find(h.number())
+	return s != nil && s.held.Contains(pl.ports, h.port())
+}
+
+// has is contains for a reader without the lock. It does not always know.
+func (d *destination) has(h hold, pl *plan) (held, known bool) {
+	if d.first.named.Load() != h.number()+1 {
+		return false, false
+	}
+	return d.first.held.Contains(pl.ports, h.port()), true
+}
+
+// lanes returns what an entry says of d, which must hold exactly one tuple.
+func (d *destination) lanes(pl *plan) (meta uint64, lanes [laneCount]uint64) {
+	s := &d.first
+	for _, s = range d.others.m {
+	}
+	for port := range s.held.All(pl.ports) {
+		lanes[0] = uint64(holdOf(s.number(), port))
+	}
+	lanes[1] = uint64(holdOf((d.turn+d.from.n-1)%d.from.n, 0))
+	return 1<<metaTurn | uint64(d.retired), lanes
+}
+
+// find returns the source of this number, nil if nothing is held from there.
+func (d *destination) find(number uint64) *source {
+	if d.first.named.Load() == number+1 {
 		return &d.first
 	}
-	return d.others.get(a)
+	return d.others.get(number)
 }
 
-// source returns the source of address a, number i.
-func (d *destination) source(a addr, i uint64) *source {
-	if s := d.find(a); s != nil {
+// source returns the source of this number, in use from now on.
+func (d *destination) source(number uint64, pl *plan) *source {
+	if s := d.find(number); s != nil {
 		return s
 	}
-	if !d.first.used {
-		d.first.addr, d.first.number, d.first.used = a, i, true
-		return &d.first
+	s := &d.first
+	if s.named.Load() != 0 {
+		var ok bool
+		if s, ok = pl.spares.sources.Get().(*source); !ok {
+			s = new(source)
+		}
+		d.others.put(number, s)
 	}
-	s := spareSources.Get().(*source)
-	s.addr, s.number, s.used = a, i, true
-	d.others.put(a, s)
+	s.named.Store(number + 1)
 	return s
 }
 
@@ -147,57 +185,18 @@ func (d *destination) dropIfUnused(s *source, pl *plan) {
 	if s.held.Len(pl.ports) > 0 {
 		return
 	}
-	s.used = false
+	number := s.number()
+	s.named.Store(0)
 	if s != &d.first {
-		d.others.delete(s.addr)
-		spareSources.Put(s) // it is empty
+		d.others.delete(number)
+		pl.spares.sources.Put(s)
 	}
 }
 
-func (d *destination) tuple(s *source, port uint16) Tuple {
-	return Tuple{s.addr, d.key.addr, port, d.key.port}
-}
+func (d *destination) isWaitedFor() bool { return d.waiters != nil && d.waiters.Len() > 0 }
 
-// idle reports whether d holds nothing and nobody waits.
-func (d *destination) idle() bool {
-	return d.inUse == 0 && d.retired == 0 && (d.waiters == nil || d.waiters.Len() == 0)
-}
+func (s *source) number() uint64 { return s.named.Load() - 1 }
 
-// fullSet is the numbers of the sources of a destination that have no free port: a bitset of which only the words that
-// are not 0 exist, for the numbers of an IPv6 prefix are large.
-type fullSet struct {
-	n     uint64
-	words table[uint64, uint64]
-}
-
-func (f *fullSet) add(number uint64) {
-	f.words.put(number/64, f.words.get(number/64)|1<<(number%64))
-	f.n++
-}
-
-func (f *fullSet) remove(number uint64) {
-	f.n--
-	if w := f.words.get(number/64) &^ (1 << (number % 64)); w != 0 {
-		f.words.put(number/64, w)
-	} else {
-		f.words.delete(number / 64)
-	}
-}
-
-// next returns the first number from start on, going round at n, that is not in f. There must be one below n.
-func (f *fullSet) next(start, n uint64) uint64 {
-	if f.n == 0 {
-		return start
-	}
-	word, open := start/64, ^uint64(0)<<(start%64)
-	for {
-		open &^= f.words.get(word)
-		if i := word*64 + uint64(bits.TrailingZeros64(open)); open != 0 && i < n {
-			return i
-		}
-		word, open = word+1, ^uint64(0)
-		if word*64 >= n {
-			word = 0
-		}
-	}
+func (s *source) isRetired(port uint16, pl *plan) bool {
+	return s.retired != nil && s.retired.Contains(pl.ports, port)
 }

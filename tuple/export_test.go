@@ -27,7 +27,7 @@ func (p *Pool) Tables() int {
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
-		n += len(sh.dsts.m)
+		n += sh.v4.n + sh.v6.n
 		sh.mu.Unlock()
 	}
 	return n
@@ -36,10 +36,18 @@ func (p *Pool) Tables() int {
 // SameShard reports whether the destinations of a and b lie under one lock.
 func (p *Pool) SameShard(a, b Tuple) bool {
 	st := p.ready()
-	return st.shardOf(a) == st.shardOf(b)
+	sa, _ := st.shard(a.dstKey())
+	sb, _ := st.shard(b.dstKey())
+	return sa == sb
 }
 
-// ShardGap is how many bytes lie between what one shard writes and what the next one does.
-const ShardGap = unsafe.Sizeof(shard{}) - unsafe.Offsetof(shard{}.wake) - unsafe.Sizeof(shard{}.wake)
+// Where the fields of a shard lie.
+const (
+	ShardSize      = unsafe.Sizeof(shard{})
+	ShardReadEnd   = unsafe.Offsetof(shard{}.v6) + unsafe.Sizeof(shard{}.v6)
+	ShardWrite     = unsafe.Offsetof(shard{}.mu)
+	ShardCooldown  = unsafe.Offsetof(shard{}.cool)
+	ShardsInAState = unsafe.Offsetof(state{}.shards)
+)
 
 const DefaultMaxWaiters = defaultMaxWaiters

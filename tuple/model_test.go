@@ -49,7 +49,7 @@ func (m *model) isSource(a netip.Addr) bool {
 		return m.sources[a]
 	}
 	raw := a.As16()
-	return raw[8] == 0 && raw[9] == 0 // the first 2^48
+	return [4]byte(raw[8:]) == [4]byte{} // the first 2^32
 }
 
 // capacity is how many tuples there are towards dst.

@@ -15,9 +15,11 @@ type plan struct {
 	ports      *ports.Allowed
 	v4, v6     sources
 	anySource  bool
+	lanes      bool // whether entries hold tuples: not if a source may have no free port though a lane is free
 	maxWaiters int
 	rand       func() uint64
 	err        error // what is wrong with the fields
+	spares     spares
 }
 
 func newPlan(p *Pool) *plan {
@@ -33,6 +35,7 @@ func newPlan(p *Pool) *plan {
 		set = alloc.RangeSet(1024, 65535)
 	}
 	pl.ports = ports.Allow(set.All())
+	pl.lanes = pl.ports.Len() > laneCount
 	if pl.ports.Len() == 0 {
 		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero for 1024-65535")
 		return pl
@@ -45,43 +48,50 @@ func newPlan(p *Pool) *plan {
 	return pl
 }
 
-// sources returns the source addresses of the family of dst.
-func (pl *plan) sources(dst addr) *sources {
-	if dst.netip().Is4() {
-		return &pl.v4
+// sources returns the source addresses of the family of a destination.
+func (pl *plan) sources(dst dstKey) *sources {
+	if dst.is6() {
+		return &pl.v6
 	}
-	return &pl.v6
+	return &pl.v4
 }
 
 // towards returns dst's key and sources, or what keeps the pool from giving a tuple towards it.
 func (pl *plan) towards(dst netip.AddrPort) (dstKey, *sources, error) {
-	if pl.err != nil {
-		return dstKey{}, nil, pl.err
-	}
-	if err := checkDst(dst); err != nil {
-		return dstKey{}, nil, err
-	}
-	key := dstKeyFrom(dst)
-	from := pl.sources(key.addr)
-	if from.len() == 0 {
-		family := "IPv6"
-		if dst.Addr().Unmap().Is4() {
-			family = "IPv4"
-		}
-		return dstKey{}, nil, fmt.Errorf("tuple: no source for %v: none of the pool's Sources is an %s address", dst, family)
+	key := dstKeyOf(addrFrom(dst.Addr()), dst.Port())
+	from := pl.sources(key)
+	if pl.err != nil || !key.isValid() || from.n == 0 {
+		return dstKey{}, nil, pl.refusal(dst)
 	}
 	return key, from, nil
 }
 
-// source returns the source of t as the pool keeps it, and its number. It fails if t is not a tuple of the pool.
-func (pl *plan) source(t Tuple) (a addr, number uint64, ok bool) {
-	if pl.err != nil || !t.IsValid() {
-		return addr{}, 0, false
+// refusal says what keeps the pool from giving a tuple towards dst.
+func (pl *plan) refusal(dst netip.AddrPort) error {
+	if pl.err != nil {
+		return pl.err
 	}
-	from := pl.sources(t.dst)
-	if pl.anySource {
-		return from.at(0), 0, true
+	if err := checkDst(dst); err != nil {
+		return err
 	}
-	number, ok = from.index(t.src)
-	return t.src, number, ok
+	family := "IPv6"
+	if dst.Addr().Unmap().Is4() {
+		family = "IPv4"
+	}
+	return fmt.Errorf("tuple: no source for %v: none of the pool's Sources is an %s address", dst, family)
+}
+
+// find returns where t lies: its destination, and its source and port. It fails if t is not a tuple of the pool.
+func (pl *plan) find(t *Tuple) (key dstKey, h hold, ok bool) {
+	key = t.dstKey()
+	if t.srcPort == 0 || !key.isValid() || t.src.is4() == key.is6() || pl.err != nil {
+		return dstKey{}, 0, false
+	}
+	number := uint64(0)
+	if !pl.anySource {
+		if number, ok = pl.sources(key).number(t.src); !ok {
+			return dstKey{}, 0, false
+		}
+	}
+	return key, holdOf(number, t.srcPort), true
 }

@@ -29,7 +29,7 @@ import (
 type Pool struct {
 	// Sources are the addresses to send from: all of each prefix, so that a single address is 192.0.2.1/32 and
 	// 192.0.2.1/24 is 256 of them, the network's and the broadcast address included. A destination is given a source of its
-	// own family. Of a prefix with more than 2^48 addresses, which is not enumerated, the first 2^48 are used.
+	// own family. Of a prefix with more than 2^32 addresses, which is not enumerated, the first 2^32 are used.
 	//
 	// If it is empty, the operating system picks the address: there is one port space per destination, the tuples handed
 	// out have the unspecified address as their source, and the source address of a tuple handed in does not matter.
@@ -46,13 +46,13 @@ type Pool struct {
 	state atomic.Pointer[state]
 }
 
-// shards is how many locks share the destinations: enough that two cores seldom meet, and 11 KiB.
+// shards is how many locks share the destinations: enough that two cores seldom meet, and 16 KiB.
 const shards = 64
 
 type state struct {
+	shards [shards]shard // first, for it begins a cache line
 	plan   *plan
 	seed   maphash.Seed
-	shards [shards]shard
 }
 
 func (p *Pool) ready() *state {
@@ -64,14 +64,20 @@ func (p *Pool) ready() *state {
 	st := p.state.Load()
 	if st == nil {
 		st = &state{plan: newPlan(p), seed: maphash.MakeSeed()}
+		for i := range st.shards {
+			sh := &st.shards[i]
+			sh.v4.seed, sh.v6.seed = st.seed, st.seed
+			sh.due.Store(never)
+		}
 		p.state.Store(st)
 	}
 	return st
 }
 
-// shard returns the shard of a destination. The hash is keyed, so that nobody can choose destinations that meet in one.
-func (st *state) shard(key dstKey) *shard {
-	return &st.shards[maphash.Comparable(st.seed, key)%shards]
+// shard returns the hash of a destination and the shard that it falls to.
+func (st *state) shard(key dstKey) (*shard, uint64) {
+	hash := key.hash(st.seed)
+	return &st.shards[hash%shards], hash
 }
 
 // TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an
@@ -82,14 +88,18 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 	if err != nil {
 		return Tuple{}, err
 	}
-	sh := st.shard(key)
+	sh, hash := st.shard(key)
+	r := st.plan.rand() // before the lock, which others may wait for
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	t, d, ok := sh.acquire(key, from, st.plan)
+	h, ok := sh.acquire(key, hash, st.plan, r)
 	if !ok {
-		return Tuple{}, sh.exhausted(d, nil)
+		err = sh.exhausted(key, hash, nil)
 	}
-	return t, nil
+	sh.mu.Unlock()
+	if err != nil {
+		return Tuple{}, err
+	}
+	return from.tuple(h, key), nil
 }
 
 // Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first
@@ -106,34 +116,39 @@ func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	if err := ctx.Err(); err != nil {
 		return Tuple{}, fmt.Errorf("tuple: acquire towards %v: %w", dst, err)
 	}
-	sh := st.shard(key)
+	sh, hash := st.shard(key)
+	r := st.plan.rand()
 	sh.mu.Lock()
-	t, d, ok := sh.acquire(key, from, st.plan)
+	h, ok := sh.acquire(key, hash, st.plan, r)
 	if ok {
 		sh.mu.Unlock()
-		return t, nil
+		return from.tuple(h, key), nil
 	}
-	place, ok := sh.join(d, st.plan)
+	place, ok := sh.join(key, hash, st.plan)
 	if !ok {
 		defer sh.mu.Unlock()
-		return Tuple{}, sh.exhausted(d, ErrQueueFull)
+		return Tuple{}, sh.exhausted(key, hash, ErrQueueFull)
 	}
 	sh.mu.Unlock()
-	return sh.await(ctx, d, place, st.plan)
+	h, err = sh.await(ctx, key, hash, place, st.plan)
+	if err != nil {
+		return Tuple{}, err
+	}
+	return from.tuple(h, key), nil
 }
 
 // Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
 // is not in Sources, or its port is not in Ports.
 func (p *Pool) Reserve(t Tuple) bool {
 	st := p.ready()
-	a, number, ok := st.plan.source(t)
+	key, h, ok := st.plan.find(&t)
 	if !ok {
 		return false
 	}
-	sh := st.shardOf(t)
+	sh, hash := st.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.reserve(t, a, number, st.plan)
+	return sh.reserve(key, hash, h, st.plan)
 }
 
 // Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever holds t
@@ -144,30 +159,32 @@ func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 // (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use.
 func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	st := p.ready()
-	a, _, ok := st.plan.source(t)
+	key, h, ok := st.plan.find(&t)
 	if !ok {
 		return false
 	}
-	sh := st.shardOf(t)
+	sh, hash := st.shard(key)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.retire(t, a, d, st.plan)
+	ok = sh.retire(key, hash, h, d, st.plan)
+	sh.mu.Unlock()
+	return ok
 }
 
-// Contains reports whether t is in use or retired.
+// Contains reports whether t is in use or retired. It seldom takes a lock.
 func (p *Pool) Contains(t Tuple) bool {
 	st := p.ready()
-	a, _, ok := st.plan.source(t)
+	key, h, ok := st.plan.find(&t)
 	if !ok {
 		return false
 	}
-	sh := st.shardOf(t)
+	sh, hash := st.shard(key)
+	if held, known := sh.has(key, hash, h, st.plan); known {
+		return held
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.contains(t, a, st.plan)
+	return sh.contains(key, hash, h, st.plan)
 }
-
-func (st *state) shardOf(t Tuple) *shard { return st.shard(dstKey{t.dst, t.dstPort}) }
 
 // Stats is how much a Pool holds.
 type Stats struct {
@@ -189,7 +206,7 @@ func (p *Pool) Stats() Stats {
 		sum.InUse += sh.inUse
 		sum.Retired += sh.cool.n
 		sum.Waiting += sh.waiting
-		sum.Destinations += len(sh.dsts.m)
+		sum.Destinations += sh.v4.n + sh.v6.n
 		sh.mu.Unlock()
 	}
 	return sum

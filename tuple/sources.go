@@ -1,22 +1,26 @@
 package tuple
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
 	"sort"
 )
 
-// perPrefix bounds how many addresses of one prefix are handed out, so that 65,535 of the widest add up in 64 bits.
-const perPrefix = 1 << 48
+// perPrefix bounds how many addresses of one prefix are handed out. It is all of the widest IPv4 one.
+const perPrefix = 1 << 32
 
 // sources is the source addresses of one family, numbered from 0 without being enumerated.
 type sources struct {
-	prefixes []netip.Prefix // disjoint, ascending
-	ends     []uint64       // ends[i] is the number of addresses in prefixes[:i+1]
+	blocks []sourceBlock // ascending and disjoint
+	n      uint64        // addresses in all
+}
+
+// sourceBlock is the addresses of one prefix.
+type sourceBlock struct {
+	first      addr
+	begin, end uint64 // their numbers, end not included
 }
 
 // What no source may be, beside the unspecified addresses. An IPv4-mapped prefix is looked at as the IPv4 one that it is.
@@ -28,7 +32,7 @@ var (
 
 // anySource is the sources of a Pool that has none: the one address that stands for all.
 func anySource(unspecified netip.Addr) sources {
-	return sources{[]netip.Prefix{netip.PrefixFrom(unspecified, unspecified.BitLen())}, []uint64{1}}
+	return sources{[]sourceBlock{{addrFrom(unspecified), 0, 1}}, 1}
 }
 
 // sourcesFrom sorts prefixes by family. One that lies within another is not counted twice.
@@ -52,72 +56,60 @@ func sourcesFrom(prefixes []netip.Prefix) (v4, v6 sources, err error) {
 		clean[i] = p
 	}
 	slices.SortFunc(clean, netip.Prefix.Compare)
+	var last netip.Prefix
 	for _, p := range clean {
-		if p.Addr().Is4() {
+		switch {
+		case last.IsValid() && last.Contains(p.Addr()):
+			continue
+		case p.Addr().Is4():
 			v4.add(p)
-		} else {
+		default:
 			v6.add(p)
 		}
+		last = p
+	}
+	if v6.n > maxSources {
+		return v4, v6, fmt.Errorf("tuple: Pool.Sources has %d IPv6 prefixes: of those with 2^32 addresses or more, which count as 2^32, it can use %d", len(v6.blocks), maxSources/perPrefix)
 	}
 	return v4, v6, nil
 }
 
 func (s *sources) add(p netip.Prefix) {
-	n := len(s.prefixes)
-	before := uint64(0)
-	if n > 0 {
-		if s.prefixes[n-1].Contains(p.Addr()) {
-			return
-		}
-		before = s.ends[n-1]
-	}
 	count := uint64(perPrefix)
 	if host := p.Addr().BitLen() - p.Bits(); host < bits.Len64(perPrefix)-1 {
 		count = 1 << host
 	}
-	count = min(count, math.MaxUint64-before)
-	s.prefixes = append(s.prefixes, p)
-	s.ends = append(s.ends, before+count)
+	s.blocks = append(s.blocks, sourceBlock{addrFrom(p.Addr()), s.n, s.n + count})
+	s.n += count
 }
 
-// len returns how many source addresses there are.
-func (s *sources) len() uint64 {
-	if len(s.ends) == 0 {
-		return 0
+// at returns the address of a number, which must be below n.
+func (s *sources) at(number uint64) addr {
+	b := &s.blocks[0]
+	if number >= b.end {
+		b = &s.blocks[sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].end > number })]
 	}
-	return s.ends[len(s.ends)-1]
+	return addr{b.first.hi, b.first.lo + number - b.begin}
 }
 
-// at returns the i-th source address.
-func (s *sources) at(i uint64) addr {
-	at := 0
-	if len(s.ends) > 1 {
-		at = sort.Search(len(s.ends), func(j int) bool { return s.ends[j] > i })
-		if at > 0 {
-			i -= s.ends[at-1]
-		}
-	}
-	a := addr(s.prefixes[at].Addr().As16())
-	low := a[8:]
-	binary.BigEndian.PutUint64(low, binary.BigEndian.Uint64(low)+i)
-	return a
+// tuple returns the tuple of a hold towards a destination.
+func (s *sources) tuple(h hold, dst dstKey) Tuple {
+	return Tuple{s.at(h.number()), dst.addr(), h.port(), dst.port()}
 }
 
-// index is the inverse of at; ok is false if a is not a source address or is past the bound of its prefix.
-func (s *sources) index(a addr) (i uint64, ok bool) {
-	ip := a.netip()
-	at := sort.Search(len(s.prefixes), func(j int) bool { return s.prefixes[j].Addr().Compare(ip) > 0 }) - 1
-	if at < 0 || !s.prefixes[at].Contains(ip) {
+// number is the inverse of at. It fails if the address is not a source, or is past the bound of its prefix.
+func (s *sources) number(a addr) (number uint64, ok bool) {
+	if len(s.blocks) == 0 {
 		return 0, false
 	}
-	base := addr(s.prefixes[at].Addr().As16())
-	i = binary.BigEndian.Uint64(a[8:]) - binary.BigEndian.Uint64(base[8:])
-	before := uint64(0)
-	if at > 0 {
-		before = s.ends[at-1]
+	b := &s.blocks[0]
+	if len(s.blocks) > 1 {
+		after := sort.Search(len(s.blocks), func(i int) bool {
+			first := s.blocks[i].first
+			return first.hi > a.hi || first.hi == a.hi && first.lo > a.lo
+		})
+		b = &s.blocks[max(after, 1)-1]
 	}
-	if [8]byte(a[:8]) != [8]byte(base[:8]) || i >= s.ends[at]-before {
-		return 0, false
-	}
-	return before + i, true
+	number = a.lo - b.first.lo
+	return b.begin + number, a.hi == b.first.hi && number < b.end-b.begin
 }

@@ -135,23 +135,23 @@ func TestOverlappingPrefixesAreCountedOnce(t *testing.T) {
 }
 
 // Past the bound of a prefix that is too wide to enumerate, an offset must not wrap into another prefix's numbers.
-func TestWidePrefixHandsOutItsFirst48Bits(t *testing.T) {
+func TestWidePrefixHandsOutItsFirst32Bits(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("2001:db8::/127", "2001:db8:1::/64", "2001:db8:2::/48"), Ports: alloc.RangeSet(5000, 5000)}
 	for s, want := range map[string]bool{
 		"2001:db8::1":                      true,
 		"2001:db8::2":                      false,
 		"2001:db8:1::":                     true,
-		"2001:db8:1:0:0:ffff:ffff:ffff":    true,
-		"2001:db8:1:0:1::":                 false,
+		"2001:db8:1::ffff:ffff":            true,
+		"2001:db8:1::1:0:0":                false,
 		"2001:db8:1:0:ffff:ffff:ffff:ffff": false,
 		"2001:db8:1:0:ffff:ffff:ffff:fffe": false,
 		"2001:db8:1:1::":                   false,
 		"2001:db8:2::ffff":                 true,
 		"2001:db8:2:1::":                   false,
 		"2001:db8:2:ffff:0:ffff:ffff:ffff": false,
-		"2001:db8:2::1:0:0:0":              false,
+		"2001:db8:2::1:0:0":                false,
 		"2001:db8:2:0:ffff:ffff:ffff:ffff": false,
-		"2001:db8:2::ffff:ffff:ffff":       true,
+		"2001:db8:2::ffff:ffff":            true,
 		"2001:db8:3::":                     false,
 		"2001:db8:0:ffff::":                false,
 	} {
@@ -164,24 +164,29 @@ func TestWidePrefixHandsOutItsFirst48Bits(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// The numbers of 65,536 of the widest prefixes would add up to 2^64, which is 0.
-func TestAnyNumberOfWidePrefixes(t *testing.T) {
-	for _, n := range []int{1 << 16, 1<<16 + 2} {
-		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
-		raw := netip.MustParseAddr("2001:db8::").As16()
-		for i := range n {
-			raw[5], raw[6], raw[7] = byte(i>>16), byte(i>>8), byte(i)
-			p.Sources = append(p.Sources, netip.PrefixFrom(netip.AddrFrom16(raw), 64))
-		}
-		seen := map[netip.Addr]bool{}
-		for i := range 1000 {
-			u := acquire(t, p, dst6N(i))
-			seen[u.Src().Addr()] = true
-			require.True(t, p.Contains(u))
-		}
-		require.Len(t, seen, 1000)
-		require.NoError(t, p.Check())
+// The sources of a Pool have numbers of 48 bits, and 65,536 of the widest prefixes use them up.
+func TestManyWidePrefixes(t *testing.T) {
+	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
+	raw := netip.MustParseAddr("2001:db8::").As16()
+	for i := range 1 << 16 {
+		raw[6], raw[7] = byte(i>>8), byte(i)
+		p.Sources = append(p.Sources, netip.PrefixFrom(netip.AddrFrom16(raw), 64))
 	}
+	more := append(p.Sources, netip.MustParsePrefix("2001:db9::/128"))
+	seen := map[netip.Addr]bool{}
+	for i := range 1000 {
+		u := acquire(t, p, dst6N(i))
+		seen[u.Src().Addr()] = true
+		require.True(t, p.Contains(u))
+	}
+	require.Len(t, seen, 1000)
+	last := p.Sources[len(p.Sources)-1].Addr().As16()
+	last[12], last[13], last[14], last[15] = 255, 255, 255, 255
+	require.True(t, p.Reserve(tuple.KeyFrom(netip.AddrFrom16(last), web6).Tuple(5000)))
+	require.NoError(t, p.Check())
+
+	_, err := (&tuple.Pool{Sources: more}).TryAcquire(web6)
+	require.ErrorContains(t, err, "65537 IPv6 prefixes")
 }
 
 func TestSourcesOfAWidePrefixAreSpreadOverAllOfIt(t *testing.T) {
@@ -189,8 +194,8 @@ func TestSourcesOfAWidePrefixAreSpreadOverAllOfIt(t *testing.T) {
 	counts := make([]int, 16)
 	for i := range 4000 {
 		raw := acquire(t, p, dst6N(i)).Src().Addr().As16()
-		require.Zero(t, raw[8]|raw[9])
-		counts[raw[10]>>4]++
+		require.Zero(t, raw[8]|raw[9]|raw[10]|raw[11])
+		counts[raw[12]>>4]++
 	}
 	chiSquare(t, counts, "first bits of the source")
 }

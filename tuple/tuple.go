@@ -2,22 +2,44 @@ package tuple
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 )
 
-// addr is an address in 16 bytes, IPv4 as IPv4-mapped IPv6: comparable without pointers. An invalid address is ::.
-type addr [16]byte
+// addr is an address as a number of 128 bits, IPv4 as IPv4-mapped IPv6: comparable without pointers. An invalid address is
+// ::. As words rather than bytes, tuples are made and copied without waiting for the bytes to be written.
+type addr struct{ hi, lo uint64 }
+
+// mapped4 is the lower half of ::ffff:0.0.0.0.
+const mapped4 = 0xffff << 32
 
 func addrFrom(a netip.Addr) addr {
-	if !a.IsValid() {
-		return addr{}
+	switch {
+	case a.Is4():
+		b := a.As4()
+		return addr{0, mapped4 | uint64(binary.BigEndian.Uint32(b[:]))}
+	case a.IsValid():
+		b := a.As16()
+		return addr{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 	}
-	return a.As16()
+	return addr{}
 }
 
-func (a addr) netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
+func (a addr) is4() bool { return a.hi == 0 && a.lo>>32 == mapped4>>32 }
 
-// Tuple is a 4-tuple: it names a connection. It is comparable, holds no pointers and takes 36 bytes.
+func (a addr) netip() netip.Addr {
+	if a.is4() {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(a.lo))
+		return netip.AddrFrom4(b)
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], a.hi)
+	binary.BigEndian.PutUint64(b[8:], a.lo)
+	return netip.AddrFrom16(b)
+}
+
+// Tuple is a 4-tuple: it names a connection. It is comparable, holds no pointers and takes 40 bytes.
 //
 // The zero Tuple is not valid. An IPv4-mapped IPv6 address is the IPv4 address. Zones are dropped, for what a zone tells
 // apart is on the host and not in the packet: if a host has the same link-local address on two links, a port is unique
@@ -38,6 +60,10 @@ func (t Tuple) Src() netip.AddrPort { return netip.AddrPortFrom(t.src.netip(), t
 // Dst returns the destination address and port.
 func (t Tuple) Dst() netip.AddrPort { return netip.AddrPortFrom(t.dst.netip(), t.dstPort) }
 
+func (t *Tuple) dstKey() dstKey {
+	return dstKeyOf(t.dst, t.dstPort)
+}
+
 // Key returns t less its source port.
 func (t Tuple) Key() Key { return Key{t.src, t.dst, t.dstPort} }
 
@@ -47,8 +73,7 @@ func (t Tuple) Reverse() Tuple { return Tuple{t.dst, t.src, t.dstPort, t.srcPort
 // IsValid reports whether t can name a connection: both addresses are of one family, the destination is not the
 // unspecified address, and neither port is 0.
 func (t Tuple) IsValid() bool {
-	src, dst := t.src.netip(), t.dst.netip()
-	return src.Is4() == dst.Is4() && !dst.IsUnspecified() && t.srcPort != 0 && t.dstPort != 0
+	return t.src.is4() == t.dst.is4() && t.dstKey().isValid() && t.srcPort != 0
 }
 
 // Compare returns -1, 0 or +1 as t sorts before, with or after u: by source address and port, then by destination.
@@ -57,7 +82,7 @@ func (t Tuple) Compare(u Tuple) int {
 }
 
 // Key is a Tuple less its source port: it names the space in which that port must be unique. It is comparable, holds no
-// pointers and takes 34 bytes. The zero Key names no space.
+// pointers and takes 40 bytes. The zero Key names no space.
 type Key struct {
 	src, dst addr
 	dstPort  uint16

@@ -13,9 +13,17 @@ import (
 )
 
 func TestSizesAreThoseTheDocsPromise(t *testing.T) {
-	require.EqualValues(t, 36, unsafe.Sizeof(tuple.Tuple{}))
-	require.EqualValues(t, 34, unsafe.Sizeof(tuple.Key{}))
-	require.GreaterOrEqual(t, tuple.ShardGap, uintptr(64), "two shards may share a cache line")
+	require.EqualValues(t, 40, unsafe.Sizeof(tuple.Tuple{}))
+	require.EqualValues(t, 40, unsafe.Sizeof(tuple.Key{}))
+}
+
+// A line of cache that two cores write in turn costs as much as all the rest of an operation.
+func TestShardWritesToOneCacheLineOfItsOwn(t *testing.T) {
+	require.Zero(t, tuple.ShardSize%64, "two shards share a line")
+	require.Zero(t, tuple.ShardsInAState)
+	require.Zero(t, tuple.ShardWrite%64)
+	require.LessOrEqual(t, tuple.ShardReadEnd, tuple.ShardWrite)
+	require.Less(t, tuple.ShardCooldown-tuple.ShardWrite, uintptr(64), "what says whether something is retired")
 }
 
 func TestFromKeepsAddressesAndPorts(t *testing.T) {

@@ -10,11 +10,13 @@ const defaultMaxWaiters = 1024
 
 // waiter is an Acquire that waits. Whoever frees a tuple gives it to the first in line, under the lock, so nobody barges in.
 type waiter struct {
-	got chan Tuple // holds one
+	got chan hold // has room for one
 }
 
-// join puts a waiter at the end of d's line. It fails if the line is full.
-func (sh *shard) join(d *destination, pl *plan) (*list.Element, bool) {
+// join puts a waiter at the end of the line for key, towards which nothing is free. It fails if the line is full.
+func (sh *shard) join(key dstKey, hash uint64, pl *plan) (*list.Element, bool) {
+	at, _ := sh.entries(key).find(key, hash)
+	d := at.destination()
 	if d.waiters == nil {
 		d.waiters = list.New()
 	}
@@ -22,7 +24,7 @@ func (sh *shard) join(d *destination, pl *plan) (*list.Element, bool) {
 		return nil, false
 	}
 	sh.waiting++
-	e := d.waiters.PushBack(&waiter{make(chan Tuple, 1)})
+	e := d.waiters.PushBack(&waiter{make(chan hold, 1)})
 	sh.setWake(pl)
 	return e, true
 }
@@ -56,23 +58,27 @@ func (sh *shard) setWake(pl *plan) {
 	})
 }
 
-// await waits for what its place in d's line brings.
-func (sh *shard) await(ctx context.Context, d *destination, e *list.Element, pl *plan) (Tuple, error) {
+// await waits for what its place in the line for key brings.
+func (sh *shard) await(ctx context.Context, key dstKey, hash uint64, e *list.Element, pl *plan) (hold, error) {
 	w := e.Value.(*waiter)
 	select {
-	case t := <-w.got:
-		return t, nil
+	case h := <-w.got:
+		return h, nil
 	case <-ctx.Done():
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.settle(pl)
 	select {
-	case t := <-w.got: // both happened: the next in line has more use for it
-		sh.retire(t, t.src, 0, pl) // which may be the end of d
-		d = sh.destination(dstKey{t.dst, t.dstPort}, pl.sources(t.dst))
+	case h := <-w.got: // both happened: the next in line has more use for it
+		sh.retire(key, hash, h, 0, pl)
+		return 0, sh.exhausted(key, hash, ctx.Err())
 	default:
-		sh.leave(d, e)
 	}
-	return Tuple{}, sh.exhausted(d, ctx.Err())
+	at, _ := sh.entries(key).find(key, hash)
+	d := at.destination()
+	sh.leave(d, e)
+	err := sh.exhausted(key, hash, ctx.Err())
+	at.e.reduce(at, d, pl)
+	return 0, err
 }

@@ -61,3 +61,9 @@ func (a *Allowed) port(rank int) uint16 {
 	}
 	return uint16(a.first + rank)
 }
+
+// Draw returns an allowed port, each with the same probability, by the random number r and, if that does not do, more of
+// them from rand. There must be one.
+func (a *Allowed) Draw(r uint64, rand func() uint64) uint16 {
+	return a.port(int(below(uint64(a.n), r, rand)))
+}

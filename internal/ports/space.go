@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"iter"
 	"math/bits"
 	"sync/atomic"
 )
@@ -137,7 +138,7 @@ func (s *Space) Release(a *Allowed, port uint16) bool {
 	}
 	d.give(bit(a, port))
 	if a.n-d.n <= fewAgain {
-		s.toFew(a, d)
+		s.toFew(a)
 	}
 	return true
 }
@@ -150,24 +151,43 @@ func (s *Space) add(a *Allowed, port uint16) {
 	}
 	d := newDense(a, s.few.shared)
 	d.take(bit(a, port))
-	for _, w := range s.few.words {
-		for range 4 {
-			d.take(bit(a, uint16(w)))
-			w >>= 16
-		}
+	for port := range s.All(a) {
+		d.take(bit(a, port))
 	}
 	s.dense.Store(d)
 	s.moves.Add(1) // before few changes
 	s.few.clear()
 }
 
-func (s *Space) toFew(a *Allowed, d *dense) {
-	for i, w := range a.words {
-		for used := w &^ d.words[i]; used != 0; used &= used - 1 {
-			s.few.add(uint16(a.base + i*64 + bits.TrailingZeros64(used)))
-		}
+func (s *Space) toFew(a *Allowed) {
+	for port := range s.All(a) {
+		s.few.add(port)
 	}
 	s.dense.Store(nil)
+}
+
+// All ranges over the ports in use, in no order.
+func (s *Space) All(a *Allowed) iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		d := s.dense.Load()
+		if d == nil {
+			for _, w := range s.few.words {
+				for ; w != 0; w >>= 16 {
+					if port := uint16(w); port != 0 && !yield(port) {
+						return
+					}
+				}
+			}
+			return
+		}
+		for i, w := range a.words {
+			for used := w &^ d.words[i]; used != 0; used &= used - 1 {
+				if !yield(uint16(a.base + i*64 + bits.TrailingZeros64(used))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // freeWords returns the free ports as bits, in scratch where s has no such words itself.
@@ -176,12 +196,8 @@ func (s *Space) freeWords(a *Allowed, scratch *[1 << 16 / 64]uint64) []uint64 {
 		return d.words[:len(a.words)]
 	}
 	words := scratch[:copy(scratch[:], a.words)]
-	for _, w := range s.few.words {
-		for ; w != 0; w >>= 16 {
-			if port := uint16(w); port != 0 {
-				words[bit(a, port)/64] &^= 1 << (bit(a, port) % 64)
-			}
-		}
+	for port := range s.All(a) {
+		words[bit(a, port)/64] &^= 1 << (bit(a, port) % 64)
 	}
 	return words
 }

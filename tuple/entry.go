@@ -1,0 +1,104 @@
+package tuple
+
+import "sync/atomic"
+
+// entry is what a slot says of its destination: the last word of the key with the meta bits, and the lanes. A lane is the
+// hold of a tuple; one without a port is free. A large entry has a destination of its own instead.
+//
+// All of it is stored atomically, for those who read without the lock. A hold does not change its lane.
+type entry [1 + laneCount]uint64
+
+// The meta bits, below the key in its last word.
+const (
+	metaBits    = 0xffff
+	metaLarge   = 1 << 15
+	metaRetired = 1 // <<j: the tuple in lane j is retired
+	metaTurn    = laneCount
+	metaTurns   = 3 << metaTurn // in which lane, free or not, the number of the source is whose turn was the last one
+)
+
+func (en *entry) setLast(w uint64)      { atomic.StoreUint64(&en[0], w) }
+func (en *entry) setLane(j int, h hold) { atomic.StoreUint64(&en[1+j], uint64(h)) }
+func (en *entry) lane(j int) hold       { return hold(en[1+j]) }
+func (en *entry) isLarge() bool         { return en[0]&metaLarge != 0 }
+func (en *entry) isRetired(j int) bool  { return en[0]&(metaRetired<<j) != 0 }
+func (en *entry) setRetired(j int)      { en.setLast(en[0] | metaRetired<<j) }
+func (en *entry) turnLane() int         { return int(en[0]&metaTurns) >> metaTurn }
+
+// find returns the lane of h, negative if it is in none.
+func (en *entry) find(h hold) int {
+	for j := range laneCount {
+		if en.lane(j) == h {
+			return j
+		}
+	}
+	return -1
+}
+
+// has is find for a reader without the lock.
+func (en *entry) has(h hold) bool {
+	return atomic.LoadUint64(&en[1]) == uint64(h) || atomic.LoadUint64(&en[2]) == uint64(h) || atomic.LoadUint64(&en[3]) == uint64(h)
+}
+
+// acquire takes a free port of the source whose turn it is among n. It fails if no lane is free. The ports are more than
+// the lanes, so none else can keep it from finding one.
+func (en *entry) acquire(n uint64, pl *plan, r uint64) (h hold, ok bool) {
+	j := 0
+	for en.lane(j).port() != 0 {
+		if j++; j == laneCount {
+			return 0, false
+		}
+	}
+	number := uint64(0)
+	if n > 1 {
+		turn := en.turnLane()
+		if number = en.lane(turn).number() + 1; number == n {
+			number = 0
+		}
+		if j != turn {
+			en.setLast(en[0]&^metaTurns | uint64(j)<<metaTurn)
+		}
+	}
+	for {
+		h = holdOf(number, pl.ports.Draw(r, pl.rand))
+		if en.find(h) < 0 {
+			en.setLane(j, h)
+			return h, true
+		}
+		r = pl.rand()
+	}
+}
+
+// reserve takes h, which is not in, into a lane that does not tell whose turn it is. It fails if there is none.
+func (en *entry) reserve(h hold) bool {
+	for j := range laneCount {
+		if en.lane(j).port() == 0 && j != en.turnLane() {
+			en.setLane(j, h)
+			return true
+		}
+	}
+	return false
+}
+
+// counts returns how many tuples are in use and retired.
+func (en *entry) counts() (inUse, retired int) {
+	for j := range laneCount {
+		switch {
+		case en.lane(j).port() == 0:
+		case en.isRetired(j):
+			retired++
+		default:
+			inUse++
+		}
+	}
+	return inUse, retired
+}
+
+// release frees lane j, and reports whether all are free.
+func (en *entry) release(j int) (idle bool) {
+	en.setLane(j, en.lane(j)&^0xffff)
+	if en.isRetired(j) {
+		en.setLast(en[0] &^ (metaRetired << j))
+	}
+	return (en[1]|en[2]|en[3])&0xffff == 0
+}

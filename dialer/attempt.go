@@ -27,12 +27,13 @@ const (
 
 // attempt is the dial of one address.
 type attempt struct {
-	*call
+	call
 	remote  netip.AddrPort
+	address string    // remote as net.Dialer takes it
 	routed  bool      // the kernel has a source address for remote
 	refused int       // how many tuples the kernel said are taken
 	until   time.Time // when Wait is over; zero before it has begun
-	device  bool      // the caller's Control bound the socket to a device
+	socket  socketControl
 }
 
 // dial connects from the first tuple that the kernel does not say is taken. Each tuple is given back on every way out

@@ -28,12 +28,11 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 	case l == kernelLane && local.Addr().IsValid():
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 0))
 	}
-	control := socketControl{
+	a.socket = socketControl{
 		user: a.userControl(), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
 	}
-	nd.Control, nd.ControlContext = nil, control.run
-	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
-	a.device = control.device
+	nd.Control, nd.ControlContext = nil, a.socket.run
+	conn, err := nd.DialContext(ctx, a.network, a.address)
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
 			err = e.Err
@@ -66,6 +65,7 @@ type socketControl struct {
 	remote netip.Addr
 	once   bool
 	again  error // what a second run returns
+	err    error // of onSocket
 	device bool  // the caller bound the socket to a device
 }
 
@@ -94,13 +94,14 @@ func (s *socketControl) prepare(ctx context.Context, network, address string, c 
 			return controlError{err}
 		}
 	}
-	var err error
-	e := c.Control(func(fd uintptr) {
-		if err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
-			s.device = sockopt.OnDevice(int(fd))
-		}
-	})
-	return cmp.Or(e, err)
+	err := c.Control(s.onSocket)
+	return cmp.Or(err, s.err)
+}
+
+func (s *socketControl) onSocket(fd uintptr) {
+	if s.err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
+		s.device = sockopt.OnDevice(int(fd))
+	}
 }
 
 // callControl calls the caller's Control. If it panicked through net.Dialer, that would leave the socket open: so the

@@ -67,11 +67,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
 	}
-	addrs, err := c.resolve(ctx, address)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
+	var r outcome
+	if remote, ok := c.literal(address); ok { // without the lists and the race, 0.5 µs
+		r.conn, r.err = (&attempt{call: c, remote: remote, address: address}).dial(ctx)
+	} else {
+		r = c.dialName(ctx, address)
 	}
-	conn, err := c.race(ctx, addrs)
+	conn, err := r.finish()
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // kernel knows.
 func (a *attempt) afterGivingUp(t tuple.Tuple) time.Duration {
 	local := a.localOf(t)
-	if a.device {
+	if a.socket.device {
 		return timeWait // Lookup does not find those
 	}
 	if !local.Addr().IsValid() {

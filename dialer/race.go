@@ -19,15 +19,24 @@ type outcome struct {
 	primary bool
 }
 
+// dialName connects to the first address of a name that answers.
+func (c call) dialName(ctx context.Context, address string) outcome {
+	addrs, err := c.resolve(ctx, address)
+	if err != nil {
+		return outcome{err: &net.OpError{Op: "dial", Net: c.network, Source: c.nd.LocalAddr, Err: err}}
+	}
+	return c.race(ctx, addrs)
+}
+
 // race connects to the first of addrs that answers: those of the family of the first one in turn and, if that takes longer
 // than FallbackDelay, the others at the same time.
-func (c *call) race(ctx context.Context, addrs []netip.AddrPort) (*TCPConn, error) {
+func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	primaries, fallbacks := addrs, []netip.AddrPort(nil)
 	if len(addrs) > 1 && c.network == "tcp" && c.nd.FallbackDelay >= 0 {
 		primaries, fallbacks = partition(addrs)
 	}
 	if len(fallbacks) == 0 {
-		return c.series(ctx, primaries).finish()
+		return c.series(ctx, primaries)
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -64,13 +73,13 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) (*TCPConn, erro
 			go start(fallbacks, false)
 		case r := <-results:
 			if _, panicked := r.err.(controlPanic); r.err == nil || panicked {
-				return r.finish()
+				return r
 			}
 			if first != nil {
 				if r.primary {
 					first = &r // its error is the more telling one
 				}
-				return first.finish()
+				return *first
 			}
 			first = &r
 			if r.primary && timer.Stop() {
@@ -128,7 +137,7 @@ func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (*TCPConn
 		defer cancel()
 		ctx = shared
 	}
-	a := attempt{call: c, remote: addr}
+	a := &attempt{call: *c, remote: addr, address: addr.String()}
 	return a.dial(ctx)
 }
 

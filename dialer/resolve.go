@@ -19,12 +19,12 @@ type call struct {
 	local   netip.AddrPort // NetDialer.LocalAddr; its address is not valid, or its port is 0, where the pool chooses
 }
 
-func newCall(d *Dialer, nd *net.Dialer, network string) (*call, error) {
-	c := &call{Dialer: d, nd: nd, network: network, pool: d.TCP}
+func newCall(d *Dialer, nd *net.Dialer, network string) (call, error) {
+	c := call{Dialer: d, nd: nd, network: network, pool: d.TCP}
 	if c.pool == nil {
 		var err error
 		if c.pool, err = hostTCP(); err != nil {
-			return nil, err
+			return call{}, err
 		}
 	}
 	switch local := nd.LocalAddr.(type) {
@@ -35,22 +35,37 @@ func newCall(d *Dialer, nd *net.Dialer, network string) (*call, error) {
 		}
 		ip := local.AddrPort().Addr().Unmap()
 		if !ip.IsValid() && len(local.IP) != 0 {
-			return nil, &net.AddrError{Err: "invalid IP address", Addr: local.String()}
+			return call{}, &net.AddrError{Err: "invalid IP address", Addr: local.String()}
 		}
 		if ip.IsUnspecified() {
 			ip = netip.Addr{}
 		}
 		if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
-			return nil, fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
+			return call{}, fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
 		}
 		if local.Port < 0 || local.Port > 65535 {
-			return nil, &net.AddrError{Err: "invalid port", Addr: local.String()}
+			return call{}, &net.AddrError{Err: "invalid port", Addr: local.String()}
 		}
 		c.local = netip.AddrPortFrom(ip, uint16(local.Port))
 	default:
-		return nil, &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
+		return call{}, &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
 	}
 	return c, nil
+}
+
+// literal returns the only address to try, if address is one that there is nothing to resolve of.
+func (c *call) literal(address string) (netip.AddrPort, bool) {
+	remote, err := netip.ParseAddrPort(address)
+	ip := remote.Addr()
+	switch {
+	case err != nil, remote.Port() == 0, ip.IsUnspecified(), ip.Is4In6(), ip.Zone() != "", !c.hasSource(ip):
+		return netip.AddrPort{}, false
+	case c.network == "tcp4":
+		return remote, ip.Is4()
+	case c.network == "tcp6":
+		return remote, ip.Is6()
+	}
+	return remote, true
 }
 
 // resolve returns the addresses to try, in the resolver's order (RFC 6724).

@@ -5,7 +5,7 @@ package sockopt
 // State is what a TCP socket says of itself just before it is closed.
 type State struct {
 	TCP   uint8 // a state of include/net/tcp_states.h
-	Abort bool  // SO_LINGER of zero is set: close(2) sends a reset
+	Abort bool  // SO_LINGER of zero is set: close(2) sends a reset; not known in the states CloseWait and LastAck
 
 	OnDevice bool // SO_BINDTODEVICE is set; known only in the state Close
 }

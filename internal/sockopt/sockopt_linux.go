@@ -64,6 +64,9 @@ func Read(fd int) (State, error) {
 	}
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], uint32(info))
+	if b[0] == CloseWait || b[0] == LastAck {
+		return State{TCP: b[0]}, nil
+	}
 	// SO_LINGER cut off after its first int, whether it is on, says too little: it is two ints.
 	linger, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_LINGER)
 	if err != nil {
@@ -84,7 +87,10 @@ func OnDevice(fd int) bool {
 }
 
 func set(name string, fd, level, option, value int) error {
-	return os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(fd, level, option, value))
+	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+		return os.NewSyscallError("setsockopt "+name, err)
+	}
+	return nil
 }
 
 // zoneID returns the index of the interface that a zone names, 0 if there is none.

@@ -51,3 +51,32 @@ const (
 )
 
 const DefaultMaxWaiters = defaultMaxWaiters
+
+// ContainsQuickly is Contains as far as it knows without the lock.
+func (p *Pool) ContainsQuickly(t Tuple) (held, known bool) {
+	st := p.ready()
+	key, h, ok := st.plan.find(&t)
+	if !ok {
+		return false, true
+	}
+	sh, hash := st.shard(key)
+	return sh.has(key, hash, h, st.plan)
+}
+
+// Wrapped returns how many entries lie before their home, for the table ended.
+func (p *Pool) Wrapped() int {
+	n := 0
+	st := p.ready()
+	for i := range st.shards {
+		for _, e := range []*entries{&st.shards[i].v4, &st.shards[i].v6} {
+			if s := e.slots.Load(); s != nil {
+				for i := s.keyWords - 1; i < len(s.words); i += s.size {
+					if s.words[i] != 0 && s.home(s.key(i).hash(st.seed)) > i {
+						n++
+					}
+				}
+			}
+		}
+	}
+	return n
+}

@@ -2,6 +2,8 @@ package alloc
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"testing"
 )
 
@@ -13,7 +15,11 @@ func TestPeers(t *testing.T) {
 	for _, p := range peers {
 		a := p.new()
 		seen := make(map[uint16]bool)
-		for range size {
+		for _, port := range order[:size-300] { // the last 300 are slow to find, for some
+			a.Reserve(port)
+			seen[port] = true
+		}
+		for range 300 {
 			port, ok := a.Acquire()
 			if !ok || seen[port] || port < first {
 				t.Fatalf("%s: Acquire() = %d, %v after %d ports", p.name, port, ok, len(seen))
@@ -29,17 +35,28 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// order is all ports in the random order in which each contender is filled.
+var order = func() []uint16 {
+	ports := make([]uint16, size)
+	for i, at := range rand.New(rand.NewPCG(1, 1)).Perm(size) {
+		ports[i] = uint16(first + at)
+	}
+	return ports
+}()
+
 func BenchmarkAcquireRelease(b *testing.B) {
 	for _, p := range peers {
 		for _, fill := range fills {
-			b.Run(fmt.Sprintf("impl=%s/fill=%g", p.name, fill), func(b *testing.B) {
-				a := filled(b, p.new(), fill)
-				b.ReportAllocs()
-				for b.Loop() {
-					port, _ := a.Acquire()
-					a.Release(port)
-				}
-			})
+			a := filled(p.new(), fill)
+			for _, goroutines := range []int{1, 2} {
+				b.Run(fmt.Sprintf("impl=%s/fill=%g/goroutines=%d", p.name, fill, goroutines), func(b *testing.B) {
+					b.ReportAllocs()
+					loop(b, goroutines, func() {
+						port, _ := a.Acquire()
+						a.Release(port)
+					})
+				})
+			}
 		}
 	}
 }
@@ -47,22 +64,38 @@ func BenchmarkAcquireRelease(b *testing.B) {
 // BenchmarkFull is the time to find out that nothing is free.
 func BenchmarkFull(b *testing.B) {
 	for _, p := range peers {
-		b.Run("impl="+p.name, func(b *testing.B) {
-			a := filled(b, p.new(), 100)
-			for b.Loop() {
-				if _, ok := a.Acquire(); ok {
-					b.Fatal("a port was free")
-				}
-			}
-		})
+		a := filled(p.new(), 100)
+		for _, goroutines := range []int{1, 2} {
+			b.Run(fmt.Sprintf("impl=%s/goroutines=%d", p.name, goroutines), func(b *testing.B) {
+				loop(b, goroutines, func() {
+					if _, ok := a.Acquire(); ok {
+						b.Error("a port was free")
+					}
+				})
+			})
+		}
 	}
 }
 
-func filled(b *testing.B, a allocator, per100 float64) allocator {
-	for range int(per100 / 100 * size) {
-		if _, ok := a.Acquire(); !ok {
-			b.Fatal("no port is free")
+// loop runs f in one goroutine or two.
+func loop(b *testing.B, goroutines int, f func()) {
+	if goroutines == 1 {
+		for b.Loop() {
+			f()
 		}
+		return
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(goroutines))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			f()
+		}
+	})
+}
+
+func filled(a allocator, per100 float64) allocator {
+	for _, port := range order[:int(per100/100*size)] {
+		a.Reserve(port)
 	}
 	return a
 }

@@ -1,7 +1,9 @@
 package alloc
 
 import (
+	"math/big"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/bits-and-blooms/bitset"
@@ -18,21 +20,28 @@ const (
 // allocator is what every contender can do.
 type allocator interface {
 	Acquire() (port uint16, ok bool)
+	Reserve(port uint16)
 	Release(port uint16) bool
 }
 
-// peers are the contenders. Only ephemera and freelist pick uniformly; nextclear and scan favour a port that follows used
+// peers are the contenders. Only ephemera, freelist and model pick uniformly; the others favour a port that follows used
 // ones.
 var peers = []struct {
 	name string
 	new  func() allocator
 }{
-	{"ephemera", func() allocator { return alloc.New(alloc.RangeSet(first, last)) }},
+	{"ephemera", func() allocator { return ephemera{alloc.New(alloc.RangeSet(first, last))} }},
 	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }},
 	{"freelist", newFreeList},
 	{"map", func() allocator { return &portMap{used: make(map[uint16]struct{})} }},
-	{"scan", func() allocator { return &bitScan{used: make([]bool, size)} }},
+	{"k8s", func() allocator { return &bitScan{used: new(big.Int)} }},
+	{"model", func() allocator { return &model{used: make([]bool, size)} }},
+	{"gvisor", newGVisor},
 }
+
+type ephemera struct{ *alloc.Ports }
+
+func (a ephemera) Reserve(port uint16) { a.Ports.Reserve(port) }
 
 // nextClear takes the first clear bit from a random position on, with bits-and-blooms/bitset under a mutex.
 type nextClear struct {
@@ -52,6 +61,8 @@ func (a *nextClear) Acquire() (uint16, bool) {
 	a.bits.Set(i)
 	return uint16(first + i), true
 }
+
+func (a *nextClear) Reserve(port uint16) { a.bits.Set(uint(port) - first) }
 
 func (a *nextClear) Release(port uint16) bool {
 	a.mu.Lock()
@@ -95,6 +106,13 @@ func (a *freeList) Acquire() (uint16, bool) {
 	return port, true
 }
 
+func (a *freeList) Reserve(port uint16) {
+	i := slices.Index(a.free, port)
+	a.free[i] = a.free[len(a.free)-1]
+	a.free = a.free[:len(a.free)-1]
+	a.used[port-first] = true
+}
+
 func (a *freeList) Release(port uint16) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -126,6 +144,8 @@ func (a *portMap) Acquire() (uint16, bool) {
 	return 0, false
 }
 
+func (a *portMap) Reserve(port uint16) { a.used[port] = struct{}{} }
+
 func (a *portMap) Release(port uint16) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -134,10 +154,10 @@ func (a *portMap) Release(port uint16) bool {
 	return used
 }
 
-// bitScan looks at one port after the other from a random one on, as allocators do that walk a bitmap bit by bit.
+// bitScan looks at one bit of a big.Int after the other from a random one on, as the service allocator of Kubernetes does.
 type bitScan struct {
 	mu   sync.Mutex
-	used []bool
+	used *big.Int
 }
 
 func (a *bitScan) Acquire() (uint16, bool) {
@@ -146,15 +166,53 @@ func (a *bitScan) Acquire() (uint16, bool) {
 	start := rand.IntN(size)
 	for i := range size {
 		at := (start + i) % size
-		if !a.used[at] {
-			a.used[at] = true
+		if a.used.Bit(at) == 0 {
+			a.used.SetBit(a.used, at, 1)
 			return uint16(first + at), true
 		}
 	}
 	return 0, false
 }
 
+func (a *bitScan) Reserve(port uint16) { a.used.SetBit(a.used, int(port)-first, 1) }
+
 func (a *bitScan) Release(port uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := int(port) - first
+	if at < 0 || a.used.Bit(at) == 0 {
+		return false
+	}
+	a.used.SetBit(a.used, at, 0)
+	return true
+}
+
+// model is what obviously does it right: it lists the free ports and picks one of the list.
+type model struct {
+	mu   sync.Mutex
+	used []bool
+}
+
+func (a *model) Acquire() (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var free []int
+	for at, used := range a.used {
+		if !used {
+			free = append(free, at)
+		}
+	}
+	if len(free) == 0 {
+		return 0, false
+	}
+	at := free[rand.IntN(len(free))]
+	a.used[at] = true
+	return uint16(first + at), true
+}
+
+func (a *model) Reserve(port uint16) { a.used[port-first] = true }
+
+func (a *model) Release(port uint16) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if port < first || !a.used[port-first] {

@@ -1,0 +1,163 @@
+// Scale measures a tuple.Pool that holds very many tuples: a billion towards full destinations, and one to each of ten
+// million destinations.
+//
+//	go run ./bench/scale
+//	go run ./bench/scale -tuples 100000000 -destinations 1000000
+//
+// At each power of ten it prints, as Go benchmarks do, what an acquire cost to get there, what an acquire and release and a
+// Contains cost there, the longest single acquire on the way, and the live heap. A billion takes some minutes and 1 GiB.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+const (
+	firstPort = 1024
+	ports     = 64512 // of the zero Pool
+	probes    = 200_000
+)
+
+func main() {
+	log.SetFlags(0)
+	tuples := flag.Int("tuples", 1_000_000_000, "tuples towards full destinations")
+	destinations := flag.Int("destinations", 10_000_000, "destinations of one tuple each")
+	flag.Parse()
+	fmt.Printf("goos: %s\ngoarch: %s\ngo: %s\npkg: github.com/ephemera-go/ephemera/bench/scale\n", runtime.GOOS, runtime.GOARCH, runtime.Version())
+	grow("Full", "tuples", *tuples, ports, dst4)
+	grow("SparseIPv4", "destinations", *destinations, 1, dst4)
+	grow("SparseIPv6", "destinations", *destinations, 1, dst6)
+}
+
+func dst4(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 443)
+}
+
+func dst6(i int) netip.AddrPort {
+	a := netip.MustParseAddr("2001:db8::").As16()
+	a[12], a[13], a[14], a[15] = byte(i>>24), byte(i>>16), byte(i>>8), byte(i)
+	return netip.AddrPortFrom(netip.AddrFrom16(a), 443)
+}
+
+// grow acquires total tuples, perDst towards each destination in turn, and measures at each power of ten.
+func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) {
+	p := new(tuple.Pool)
+	p.Stats()         // makes its tables
+	var held []uint16 // the port towards each destination of one tuple; a full destination has them all
+	if perDst == 1 {
+		held = make([]uint16, total)
+	}
+	empty := live()
+	began := time.Now()
+	var longest time.Duration
+	before, step := 0, min(total, 1_000_000)
+	for n := 1; n <= total; n++ {
+		var start time.Time
+		timed := n%64 == 0 || perDst == 1 // the clock would be half of the time of the others
+		if timed {
+			start = time.Now()
+		}
+		t, err := p.TryAcquire(dst((n - 1) / perDst))
+		if err != nil {
+			log.Fatalf("scale: after %d tuples: %v", n-1, err)
+		}
+		if perDst == 1 {
+			held[n-1] = t.Src().Port()
+		}
+		if timed {
+			longest = max(longest, time.Since(start))
+		}
+		if n != step {
+			continue
+		}
+		each := float64(time.Since(began)) / float64(n-before)
+		heap := live() - empty
+		fmt.Printf("Benchmark%s/%s=%d \t%d\t%.1f ns/acquire\t%.1f ns/op\t%.1f ns/contains\t%.0f longest-us\t%.3f B/tuple\n",
+			name, unit, n, n-before, each, cycle(p, n, perDst, dst), contains(p, n, perDst, dst),
+			float64(longest)/1000, float64(heap)/float64(n))
+		before, step, longest = n, min(total, 10*step), 0
+		began = time.Now()
+	}
+	release(p, total, perDst, held, dst)
+	fmt.Printf("Benchmark%sReleased/%s=%d \t1\t%d left-B\n", name, unit, total, live()-empty)
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(held)
+}
+
+// cycle returns what an acquire and release cost, towards destinations at random. A full one gives a port back first.
+func cycle(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64 {
+	dsts := make([]netip.AddrPort, probes)
+	for i := range dsts {
+		dsts[i] = dst(rand.IntN(max(1, n/perDst)))
+		if perDst > 1 {
+			p.Release(tupleTo(dsts[i], firstPort+rand.IntN(ports)))
+		}
+	}
+	start := time.Now()
+	for _, d := range dsts {
+		if t, err := p.TryAcquire(d); err == nil {
+			p.Release(t)
+		}
+	}
+	each := float64(time.Since(start)) / probes
+	if perDst > 1 { // as they were
+		for _, d := range dsts {
+			p.TryAcquire(d)
+		}
+	}
+	return each
+}
+
+// contains returns what a lookup costs of tuples at random, towards the destinations there are.
+func contains(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64 {
+	of := make([]tuple.Tuple, probes)
+	for i := range of {
+		of[i] = tupleTo(dst(rand.IntN(max(1, n/perDst))), firstPort+rand.IntN(ports))
+	}
+	start := time.Now()
+	for _, t := range of {
+		p.Contains(t)
+	}
+	return float64(time.Since(start)) / probes
+}
+
+func tupleTo(dst netip.AddrPort, port int) tuple.Tuple {
+	src := netip.IPv4Unspecified()
+	if dst.Addr().Is6() {
+		src = netip.IPv6Unspecified()
+	}
+	return tuple.From(netip.AddrPortFrom(src, uint16(port)), dst)
+}
+
+// release gives back all that p holds: the port held towards each destination of one tuple, every port of a full one.
+func release(p *tuple.Pool, total, perDst int, held []uint16, dst func(i int) netip.AddrPort) {
+	for i := range (total + perDst - 1) / perDst {
+		if perDst == 1 {
+			p.Release(tupleTo(dst(i), int(held[i])))
+			continue
+		}
+		for port := range ports {
+			p.Release(tupleTo(dst(i), firstPort+port))
+		}
+	}
+	if s := p.Stats(); s != (tuple.Stats{}) {
+		log.Fatalf("scale: everything was released, and the pool says %+v", s)
+	}
+}
+
+// live returns the bytes of the live heap. What a sync.Pool keeps goes with the second collection.
+func live() int {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int(stats.HeapAlloc)
+}

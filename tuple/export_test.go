@@ -80,3 +80,12 @@ func (p *Pool) Wrapped() int {
 	}
 	return n
 }
+
+// SameHome reports whether the entries of a and b lie one after the other in a table that holds no others.
+func (p *Pool) SameHome(a, b Tuple) bool {
+	st := p.ready()
+	s := newSlots(minSlots, 1)
+	_, ha := st.shard(a.dstKey())
+	_, hb := st.shard(b.dstKey())
+	return p.SameShard(a, b) && s.home(ha) == s.home(hb)
+}

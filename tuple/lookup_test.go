@@ -268,3 +268,42 @@ func TestTurnsOutliveTheFormOfADestination(t *testing.T) {
 		}
 	}
 }
+
+// An entry moves when the one before it goes. A reader that passed its new place before it was there, and its old place
+// after it had gone, must notice.
+func TestContainsSeesAnEntryThatMoves(t *testing.T) {
+	p := new(tuple.Pool)
+	at := func(i int) tuple.Tuple { return tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), 5000), dstN(i)) }
+	before, i := at(0), 1
+	for !p.SameHome(before, at(i)) {
+		i++
+	}
+	moves := at(i)
+	var phase atomic.Uint64 // odd while moves is held
+	var stop atomic.Bool
+	var reader sync.WaitGroup
+	seen := 0
+	reader.Go(func() {
+		for !stop.Load() {
+			from := phase.Load()
+			held := p.Contains(moves)
+			if from%2 == 1 && phase.Load() == from {
+				seen++
+				if !held {
+					assert.Fail(t, "an entry was not found while it moved")
+					return
+				}
+			}
+		}
+	})
+	for range scaled(400_000) {
+		require.True(t, p.Reserve(before) && p.Reserve(moves))
+		phase.Add(1)
+		require.True(t, p.Release(before))
+		phase.Add(1)
+		require.True(t, p.Release(moves))
+	}
+	stop.Store(true)
+	reader.Wait()
+	t.Logf("looked at it %d times", seen)
+}

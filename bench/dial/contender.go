@@ -22,18 +22,20 @@ import (
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
+// contenders are the plain net.Dialer, one with IP_LOCAL_PORT_RANGE over the whole range, and ephemera with the kernel's
+// ports and with others from one source address.
 var contenders = []struct {
-	name, title string
-	dial        func() dialFunc
+	name string
+	dial func() dialFunc
 }{
-	{"stock", "`net.Dialer`", func() dialFunc { return new(net.Dialer).Dial }},
-	{"one-liner", "`net.Dialer` + whole-range IP_LOCAL_PORT_RANGE", func() dialFunc {
+	{"net", func() dialFunc { return new(net.Dialer).Dial }},
+	{"oneliner", func() dialFunc {
 		return (&net.Dialer{Control: wholeRange}).Dial
 	}},
-	{"range", "ephemera, the kernel's ports", func() dialFunc {
+	{"range", func() dialFunc {
 		return (&dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(firstPort, firstPort+ports-1)}}).Dial
 	}},
-	{"bind", "ephemera, other ports, one source", func() dialFunc {
+	{"bind", func() dialFunc {
 		return (&dialer.Dialer{TCP: &tuple.Pool{
 			Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 			Ports:   alloc.RangeSet(bindFirst, bindFirst+ports-1),

@@ -5,7 +5,7 @@
 //	go run ./bench/dial
 //
 // Four dialers, each in a process of its own with a listener of its own, fill the port range of a private network namespace
-// and at each fill dial in turns, so that noise hits all alike. It prints Markdown.
+// and at each fill dial in turns, so that noise hits all alike. It prints what Go benchmarks print.
 package main
 
 import (
@@ -106,11 +106,7 @@ func referee(rounds, dials int) error {
 		}
 		workers = append(workers, w)
 	}
-	fmt.Printf("| ports held |")
-	for _, c := range contenders {
-		fmt.Printf(" %s |", c.title)
-	}
-	fmt.Printf("\n|---|%s\n", rule(len(contenders)))
+	fmt.Println("pkg: github.com/ephemera-go/ephemera/bench/dial")
 	for _, fill := range fills {
 		times := make([][]time.Duration, len(contenders))
 		for round := range rounds {
@@ -125,7 +121,7 @@ func referee(rounds, dials int) error {
 				}
 			}
 		}
-		printRow(fmt.Sprintf("%g %%", fill), times)
+		printRow(fmt.Sprintf("Dial/held=%g", fill), times)
 	}
 	times := make([][]time.Duration, len(contenders))
 	for range rounds {
@@ -137,33 +133,16 @@ func referee(rounds, dials int) error {
 			times[i] = append(times[i], got...)
 		}
 	}
-	printRow("all: the error", times)
+	printRow("DialExhausted", times)
 	return nil
 }
 
-func rule(n int) (s string) {
-	for range n {
-		s += "---|"
-	}
-	return s
-}
-
-// printRow prints the median and the 99th percentile of each contender's times.
-func printRow(label string, times [][]time.Duration) {
-	fmt.Printf("| %s |", label)
-	for _, t := range times {
+// printRow prints the median and the 99th percentile of each contender's times, as Go benchmarks do.
+func printRow(name string, times [][]time.Duration) {
+	for i, t := range times {
 		slices.Sort(t)
-		fmt.Printf(" %s (p99 %s) |", micros(t[len(t)/2]), micros(t[len(t)*99/100]))
+		fmt.Printf("Benchmark%s/impl=%s \t%d\t%d p50-ns\t%d p99-ns\n", name, contenders[i].name, len(t), t[len(t)/2], t[len(t)*99/100])
 	}
-	fmt.Println()
-}
-
-func micros(d time.Duration) string {
-	us := float64(d) / float64(time.Microsecond)
-	if us < 100 {
-		return fmt.Sprintf("%.1f µs", us)
-	}
-	return fmt.Sprintf("%.0f µs", us)
 }
 
 // worker is a process that answers each line of JSON with another.

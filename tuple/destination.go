@@ -21,8 +21,9 @@ type destination struct {
 	waiters        *list.List // of *waiter, in order of arrival; nil if nobody ever waited
 
 	// Most destinations have one source in use, which lies here rather than in the map, and can be read without the lock.
-	first  source
-	others shrinking[uint64, *source] // by number
+	first   source
+	renamed atomic.Uint32              // how often another source became the first one
+	others  shrinking[uint64, *source] // by number
 }
 
 // source is the port space of one source towards one destination.
@@ -138,10 +139,12 @@ func (d *destination) contains(h hold, pl *plan) bool {
 
 // has is contains for a reader without the lock. It does not always know.
 func (d *destination) has(h hold, pl *plan) (held, known bool) {
+	renamed := d.renamed.Load()
 	if d.first.named.Load() != h.number()+1 {
 		return false, false
 	}
-	return d.first.held.Contains(pl.ports, h.port()), true
+	held = d.first.held.Contains(pl.ports, h.port())
+	return held, d.renamed.Load() == renamed // else the ports may be another source's, though the name is the same again
 }
 
 // lanes returns what an entry says of d, which must hold exactly one tuple.
@@ -176,6 +179,8 @@ func (d *destination) source(number uint64, pl *plan) *source {
 			s = new(source)
 		}
 		d.others.put(number, s)
+	} else {
+		d.renamed.Add(1) // before it is named and holds anything
 	}
 	s.named.Store(number + 1)
 	return s

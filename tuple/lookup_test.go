@@ -307,3 +307,35 @@ func TestContainsSeesAnEntryThatMoves(t *testing.T) {
 	reader.Wait()
 	t.Logf("looked at it %d times", seen)
 }
+
+// The first source of a large destination empties and another one takes its place. A reader without the lock who saw the
+// name of the one before must not answer by the ports of the other.
+func TestContainsDoesNotAnswerForAnotherSource(t *testing.T) {
+	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
+	at := func(source byte, port uint16) tuple.Tuple {
+		return tuple.KeyFrom(netip.AddrFrom4([4]byte{192, 0, 2, source}), web).Tuple(port)
+	}
+	a, b, never := at(0, 6000), at(1, 5000), at(0, 5000)
+	for _, u := range []tuple.Tuple{a, at(2, 1024), at(2, 1025), at(2, 1026), at(2, 1027)} {
+		require.True(t, p.Reserve(u))
+	}
+	require.NoError(t, p.Check())
+	var stop atomic.Bool
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for looks := 0; !stop.Load(); looks++ {
+			if p.Contains(never) {
+				assert.Fail(t, "a tuple was found that never was held", "look %d", looks)
+				stop.Store(true)
+			}
+		}
+	})
+	for i := 0; i < scaled(400_000) && !stop.Load(); i++ {
+		if !p.Release(a) || !p.Reserve(b) || !p.Release(b) || !p.Reserve(a) {
+			assert.Fail(t, "wrong")
+			break
+		}
+	}
+	stop.Store(true)
+	reader.Wait()
+}

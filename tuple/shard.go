@@ -193,11 +193,10 @@ func (sh *shard) contains(key dstKey, hash uint64, h hold, pl *plan) bool {
 // has is contains without the lock. It does not always know: not while entries move, not of a destination's second
 // source, and not when something has just cooled down.
 func (sh *shard) has(key dstKey, hash uint64, h hold, pl *plan) (held, known bool) {
+	due := sh.due.Load() // first: it must not be that of what is left when another call has freed the tuple
 	held, known = sh.entries(key).has(key, hash, h, pl)
-	if held {
-		if due := sh.due.Load(); due != never && due <= now() {
-			return false, false
-		}
+	if held && due != never && due <= now() {
+		return false, false
 	}
 	return held, known
 }

@@ -57,10 +57,10 @@ func randomTurn(from *sources) uint64 {
 	return rand.Uint64N(from.n)
 }
 
-// free gives back the memory of d, which must hold nothing, and which no entry may refer to.
+// free gives back the memory of d, which must hold nothing, and which no entry may refer to. A spare keeps its maps, which
+// are empty and small by then.
 func (d *destination) free(pl *plan) {
-	d.from, d.inUse, d.retired, d.next, d.waiters = nil, 0, 0, 0, nil
-	d.full, d.others = fullSet{}, shrinking[uint64, *source]{}
+	d.from, d.next, d.waiters = nil, 0, nil
 	pl.spares.destinations.Put(d)
 }
 

@@ -241,3 +241,45 @@ func TestReserveAndRetireDoNotAllocateInTheSteadyState(t *testing.T) {
 		}))
 	})
 }
+
+// A destination of several sources that falls to one tuple or none keeps its empty maps, of sources and of full ones, for
+// when it is large again.
+func TestDestinationThatChangesItsFormDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for name, test := range map[string]struct {
+		sources     []string
+		ports       alloc.Set
+		least, each int // tuples that stay, and that come and go
+	}{
+		"from 0 to 4":                      {nil, alloc.Set{}, 0, 4},
+		"from 0 to 4, two sources":         {[]string{"192.0.2.0/31"}, alloc.Set{}, 0, 4},
+		"from 1 to 5, many sources":        {[]string{"192.0.2.0/24"}, alloc.Set{}, 1, 4},
+		"from 0 to 2, two sources, 1 port": {[]string{"192.0.2.0/31"}, alloc.RangeSet(5000, 5000), 0, 2},
+		"from 0 to 1, one port":            {nil, alloc.RangeSet(5000, 5000), 0, 1},
+		"from 0 to 3, 3 ports":             {nil, alloc.RangeSet(5000, 5002), 0, 3},
+		"from 0 to 4, 4 ports":             {nil, alloc.RangeSet(5000, 5003), 0, 4},
+	} {
+		p := &tuple.Pool{Sources: prefixes(test.sources...), Ports: test.ports}
+		for range test.least {
+			acquire(t, p, web)
+		}
+		var held [5]tuple.Tuple
+		require.Zero(t, testing.AllocsPerRun(1000, func() {
+			for i := range test.each {
+				u, err := p.TryAcquire(web)
+				if err != nil {
+					panic(err)
+				}
+				held[i] = u
+			}
+			for _, u := range held[:test.each] {
+				if !p.Release(u) {
+					panic(fmt.Sprint(u))
+				}
+			}
+		}), name)
+		require.NoError(t, p.Check())
+	}
+}

@@ -137,28 +137,6 @@ func (d *destination) contains(h hold, pl *plan) bool {
 	return s != nil && s.held.Contains(pl.ports, h.port())
 }
 
-// has is contains for a reader without the lock. It does not always know.
-func (d *destination) has(h hold, pl *plan) (held, known bool) {
-	renamed := d.renamed.Load()
-	if d.first.named.Load() != h.number()+1 {
-		return false, false
-	}
-	held = d.first.held.Contains(pl.ports, h.port())
-	return held, d.renamed.Load() == renamed // else the ports may be another source's, though the name is the same again
-}
-
-// lanes returns what an entry says of d, which must hold exactly one tuple.
-func (d *destination) lanes(pl *plan) (meta uint64, lanes [laneCount]uint64) {
-	s := &d.first
-	for _, s = range d.others.m {
-	}
-	for port := range s.held.All(pl.ports) {
-		lanes[0] = uint64(holdOf(s.number(), port))
-	}
-	lanes[1] = uint64(holdOf((d.turn+d.from.n-1)%d.from.n, 0))
-	return 1<<metaTurn | uint64(d.retired), lanes
-}
-
 // find returns the source of this number, nil if nothing is held from there.
 func (d *destination) find(number uint64) *source {
 	if d.first.named.Load() == number+1 {

@@ -194,26 +194,3 @@ func (e *entries) resize(n, keyWords int) *slots {
 	e.slots.Store(next)
 	return next
 }
-
-// setLarge gives an entry a destination of its own in place of its lanes.
-func (e *entries) setLarge(at place, d *destination) {
-	s := at.s
-	if s.large == nil {
-		s = &slots{s.words, s.n, s.size, s.keyWords, make([]atomic.Pointer[destination], s.n)}
-		e.slots.Store(s)
-	}
-	e.seq.Add(1)
-	s.largeAt(at.i).Store(d)
-	s.put(at.i, s.key(at.i), metaLarge, [laneCount]uint64{})
-	e.large++
-	e.seq.Add(1)
-}
-
-// setSmall is the inverse of setLarge.
-func (e *entries) setSmall(at place, meta uint64, lanes [laneCount]uint64) {
-	e.seq.Add(1)
-	at.s.put(at.i, at.s.key(at.i), meta, lanes)
-	at.s.largeAt(at.i).Store(nil)
-	e.large--
-	e.seq.Add(1)
-}

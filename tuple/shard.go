@@ -14,8 +14,8 @@ import (
 // Its methods need mu held, except has. Each operation begins with settle, so that a tuple whose cool-down has passed is
 // free to it.
 //
-// What an operation writes lies in one cache line, what it only reads in others, and no two shards share one: for two cores
-// that take turns, each line that they both write costs 100 ns.
+// What every operation writes, the lock and the counts, begins a cache line, what most of them only read lies in others, and
+// no two shards share one: two cores that take turns wait for each line that both write.
 type shard struct {
 	v4  entries
 	due atomic.Int64 // when the first of the retired comes free; never if none is retired
@@ -28,12 +28,13 @@ type shard struct {
 	waiting int         // over all destinations
 	wake    *time.Timer // set only while somebody waits and something is retired
 	cool    cooldown
-	_       [cacheLine - (32+cooldownSize)%cacheLine]byte
+	_       [cacheLine - (countsSize+cooldownSize)%cacheLine]byte
 }
 
 const (
 	cacheLine    = 64
 	entriesSize  = unsafe.Sizeof(entries{})
+	countsSize   = unsafe.Sizeof(sync.Mutex{}) + 3*unsafe.Sizeof(0) // with wake, a word
 	cooldownSize = unsafe.Sizeof(cooldown{})
 )
 
@@ -45,8 +46,8 @@ const never = math.MaxInt64
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// after returns the time in d, which is positive, from now: the instant before never at the latest. The clock of a testing/synctest
-// bubble starts before epoch, so now may be negative.
+// after returns the time in d, which is positive, from now: the instant before never at the latest. The clock of a
+// testing/synctest bubble starts before epoch, so now may be negative.
 func after(d time.Duration) int64 {
 	t := now()
 	if until := t + int64(d); until > t {
@@ -74,7 +75,8 @@ func (sh *shard) settle(pl *plan) {
 		if !ok {
 			break
 		}
-		at, _ := sh.entries(r.key).find(r.key, r.key.hash(sh.v4.seed))
+		e := sh.entries(r.key)
+		at, _ := e.find(r.key, r.key.hash(e.seed))
 		sh.free(at, r.hold, pl)
 	}
 	sh.setDue()
@@ -188,17 +190,6 @@ func (sh *shard) contains(key dstKey, hash uint64, h hold, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
 	return found && at.contains(h, pl)
-}
-
-// has is contains without the lock. It does not always know: not while entries move, not of a destination's second
-// source, and not when something has just cooled down.
-func (sh *shard) has(key dstKey, hash uint64, h hold, pl *plan) (held, known bool) {
-	due := sh.due.Load() // first: it must not be that of what is left when another call has freed the tuple
-	held, known = sh.entries(key).has(key, hash, h, pl)
-	if held && due != never && due <= now() {
-		return false, false
-	}
-	return held, known
 }
 
 // exhausted is the error for an acquire towards key that found nothing free.

@@ -11,6 +11,7 @@ const fewPorts = 64
 // few is up to fewPorts ports in no order, four to a word, 0 where none is. A port does not move while it is in: so a
 // reader without the lock, who looks at one word after the other, misses none that is in all the while.
 type few struct {
+	_      [0]atomic.Uint64 // aligns words where a word of the machine has 32 bits
 	words  [fewPorts / 4]uint64
 	top    uint32 // the words from here on are 0
 	n      int

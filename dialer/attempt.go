@@ -29,7 +29,6 @@ const (
 type attempt struct {
 	call
 	remote  netip.AddrPort
-	address string    // remote as net.Dialer takes it
 	routed  bool      // the kernel has a source address for remote
 	refused int       // how many tuples the kernel said are taken
 	until   time.Time // when Wait is over; zero before it has begun

@@ -32,7 +32,7 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 		user: a.userControl(), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
 	}
 	nd.Control, nd.ControlContext = nil, a.socket.run
-	conn, err := nd.DialContext(ctx, a.network, a.address)
+	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
 			err = e.Err

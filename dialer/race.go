@@ -19,7 +19,8 @@ type outcome struct {
 	primary bool
 }
 
-// dialName connects to the first address of a name that answers.
+// dialName connects to the first address of a name that answers. It has a call of its own, for the race to keep: that of a
+// literal address need not be allocated.
 func (c call) dialName(ctx context.Context, address string) outcome {
 	addrs, err := c.resolve(ctx, address)
 	if err != nil {
@@ -137,7 +138,7 @@ func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (*TCPConn
 		defer cancel()
 		ctx = shared
 	}
-	a := &attempt{call: *c, remote: addr, address: addr.String()}
+	a := &attempt{call: *c, remote: addr}
 	return a.dial(ctx)
 }
 

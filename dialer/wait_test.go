@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -112,5 +113,19 @@ func TestWaitWhereOthersHoldTuples(t *testing.T) {
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, blind.Stats())
+	reset(c)
+}
+
+// A context that has ended is the reason, whatever else stands in the way, and whether the address is a name or not.
+func TestContextThatHasEndedComesFirst(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p, c := full(t, to)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, address := range []string{to.addr(), "[::ffff:127.0.0.1]:" + strconv.Itoa(int(to.addrPort().Port()))} {
+		_, err := (&dialer.Dialer{TCP: p}).DialContext(ctx, "tcp", address)
+		require.ErrorIs(t, err, context.Canceled, address)
+		require.NotErrorIs(t, err, tuple.ErrExhausted, address)
+	}
 	reset(c)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/liveheap"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -198,11 +199,11 @@ func TestDestinationOfOneTupleTakesAFewWords(t *testing.T) {
 		for _, n := range []int{20_000, 26_000, 33_000} {
 			p := new(tuple.Pool)
 			require.Zero(t, p.Stats())
-			before := live()
+			before := liveheap.Bytes()
 			for i := range n {
 				acquire(t, p, test.dst(i))
 			}
-			each := float64(live()-before) / float64(n)
+			each := float64(liveheap.Bytes()-before) / float64(n)
 			require.LessOrEqual(t, each, float64(test.most), "%s, %d destinations", test.name, n)
 			require.Equal(t, n, p.Stats().Destinations)
 		}
@@ -212,13 +213,13 @@ func TestDestinationOfOneTupleTakesAFewWords(t *testing.T) {
 func TestFullDestinationTakesLittleMoreThanABitPerTuple(t *testing.T) {
 	p := new(tuple.Pool)
 	require.Zero(t, p.Stats())
-	before := live()
+	before := liveheap.Bytes()
 	for i := range 20 {
 		for port := range uint16(64512) {
 			p.Reserve(tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), 1024+port), dstN(i)))
 		}
 	}
-	bits := 8 * float64(live()-before) / (20 * 64512)
+	bits := 8 * float64(liveheap.Bytes()-before) / (20 * 64512)
 	require.LessOrEqual(t, bits, 1.3)
 	require.Equal(t, 20*64512, p.Stats().InUse)
 }

@@ -11,17 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/liveheap"
 	"github.com/ephemera-go/ephemera/tuple"
 )
-
-// live returns the bytes of the live heap. What a sync.Pool keeps goes with the second collection.
-func live() int {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int(stats.HeapAlloc)
-}
 
 func TestMemoryGoesBackOnceEverythingIsReleased(t *testing.T) {
 	n := scaled(100_000)
@@ -38,13 +30,13 @@ func TestMemoryGoesBackOnceEverythingIsReleased(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			require.Zero(t, test.pool.Stats()) // makes its tables
 			held := make([]tuple.Tuple, 0, n*test.each)
-			before := live()
+			before := liveheap.Bytes()
 			for i := range n {
 				for range test.each {
 					held = append(held, acquire(t, test.pool, test.dst(i)))
 				}
 			}
-			full := live()
+			full := liveheap.Bytes()
 			t.Logf("%.0f bytes a destination", float64(full-before)/float64(n))
 			require.Equal(t, tuple.Stats{InUse: n * test.each, Destinations: n}, test.pool.Stats())
 			for i, u := range held {
@@ -52,7 +44,7 @@ func TestMemoryGoesBackOnceEverythingIsReleased(t *testing.T) {
 					require.Fail(t, "not in use", "%d: %v", i, u)
 				}
 			}
-			left := live() - before
+			left := liveheap.Bytes() - before
 			t.Logf("%d bytes are left", left)
 			require.Less(t, left, (full-before)/20)
 			require.Zero(t, test.pool.Stats())
@@ -68,15 +60,15 @@ func TestMemoryGoesBackWhileADestinationLives(t *testing.T) {
 	require.Zero(t, p.Stats())
 	n := scaled(100_000)
 	held := make([]tuple.Tuple, n)
-	before := live()
+	before := liveheap.Bytes()
 	for i := range held {
 		held[i] = acquire(t, p, dstN(0))
 	}
-	full := live()
+	full := liveheap.Bytes()
 	for _, u := range held[1:] {
 		require.True(t, p.Release(u))
 	}
-	left := live() - before
+	left := liveheap.Bytes() - before
 	t.Logf("%d bytes for %d tuples, %d for the last", full-before, n, left)
 	require.Less(t, left, (full-before)/20)
 	require.NoError(t, p.Check())
@@ -97,17 +89,17 @@ func TestMemoryGoesBackOnceEverythingHasCooledDown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := new(tuple.Pool)
 				require.Zero(t, p.Stats())
-				before := live()
+				before := liveheap.Bytes()
 				for i := range n {
 					if !p.Retire(acquire(t, p, dstN(i)), test.delay(i)) {
 						require.Fail(t, "not in use", "%d", i)
 					}
 				}
-				full := live()
+				full := liveheap.Bytes()
 				t.Logf("%.0f bytes a retired tuple", float64(full-before)/float64(n))
 				time.Sleep(2 * time.Minute)
 				require.Zero(t, p.Stats())
-				left := live() - before
+				left := liveheap.Bytes() - before
 				t.Logf("%d bytes are left", left)
 				require.Less(t, left, (full-before)/20)
 				require.NoError(t, p.Check())
@@ -118,10 +110,10 @@ func TestMemoryGoesBackOnceEverythingHasCooledDown(t *testing.T) {
 }
 
 func TestWidePrefixCostsConstantMemory(t *testing.T) {
-	before := live()
+	before := liveheap.Bytes()
 	p := &tuple.Pool{Sources: prefixes("2001:db8::/32", "2001:db9::/64")}
 	u := acquire(t, p, web6)
-	require.Less(t, live()-before, 100<<10) // the ports are 8 KiB, the shards 10
+	require.Less(t, liveheap.Bytes()-before, 100<<10) // the ports are 8 KiB, the shards 10
 	require.True(t, p.Release(u))
 }
 

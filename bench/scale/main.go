@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/ephemera-go/ephemera/internal/liveheap"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -55,7 +56,7 @@ func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) 
 	if perDst == 1 {
 		held = make([]uint16, total)
 	}
-	empty := live()
+	empty := liveheap.Bytes()
 	began := time.Now()
 	var longest time.Duration
 	before, step := 0, min(total, 1_000_000)
@@ -79,15 +80,15 @@ func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) 
 			continue
 		}
 		each := float64(time.Since(began)) / float64(n-before)
-		heap := live() - empty
+		bytes := liveheap.Bytes() - empty
 		fmt.Printf("Benchmark%s/%s=%d \t%d\t%.1f ns/acquire\t%.1f ns/op\t%.1f ns/contains\t%.0f longest-us\t%.3f B/tuple\n",
 			name, unit, n, n-before, each, cycle(p, n, perDst, dst), contains(p, n, perDst, dst),
-			float64(longest)/1000, float64(heap)/float64(n))
+			float64(longest)/1000, float64(bytes)/float64(n))
 		before, step, longest = n, min(total, 10*step), 0
 		began = time.Now()
 	}
 	release(p, total, perDst, held, dst)
-	fmt.Printf("Benchmark%sReleased/%s=%d \t1\t%d left-B\n", name, unit, total, live()-empty)
+	fmt.Printf("Benchmark%sReleased/%s=%d \t1\t%d left-B\n", name, unit, total, liveheap.Bytes()-empty)
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(held)
 }
@@ -151,13 +152,4 @@ func release(p *tuple.Pool, total, perDst int, held []uint16, dst func(i int) ne
 	if s := p.Stats(); s != (tuple.Stats{}) {
 		log.Fatalf("scale: everything was released, and the pool says %+v", s)
 	}
-}
-
-// live returns the bytes of the live heap. What a sync.Pool keeps goes with the second collection.
-func live() int {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int(stats.HeapAlloc)
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/ephemera-go/ephemera/internal/liveheap"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -161,15 +162,15 @@ func BenchmarkMemory(b *testing.B) {
 					h := c.new()
 					h.Release(h.Acquire(family.dst(0))) // makes its tables
 					held := make([]tuple.Tuple, shape.tuples)
-					before := live()
+					before := liveheap.Bytes()
 					for i := range held {
 						held[i] = h.Acquire(family.dst(i % shape.dsts))
 					}
-					b.ReportMetric(float64(live()-before)/float64(len(held)), "B/tuple")
+					b.ReportMetric(float64(liveheap.Bytes()-before)/float64(len(held)), "B/tuple")
 					for _, u := range held {
 						h.Release(u)
 					}
-					b.ReportMetric(float64(live()-before)/float64(len(held)), "left-B/tuple")
+					b.ReportMetric(float64(liveheap.Bytes()-before)/float64(len(held)), "left-B/tuple")
 					b.ReportMetric(0, "ns/op")
 					runtime.KeepAlive(held)
 					runtime.KeepAlive(h)
@@ -177,13 +178,4 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		}
 	}
-}
-
-// live returns the bytes of the live heap. What a sync.Pool keeps goes with the second collection.
-func live() int {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int(stats.HeapAlloc)
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // The free ports of a well-filled Space, as bits with counts above them: a block is 8 words (512 ports), a group is 8
-// blocks (4,096 ports). Counts lie four to a word, so that one multiplication sums them up. 64,512 ports take 8,456 bytes.
+// blocks (4,096 ports). Counts lie four to a word, so that one multiplication sums them up. 64,512 ports take 8,416 bytes.
 const (
 	blockWords = 8
 	groupBits  = 64 * 8 * blockWords
@@ -75,7 +75,7 @@ func (d *dense) count(i uint, n uint64) {
 //
 // With a quarter free or more it probes four positions that r gives, each of which is uniform over the free bits if it
 // hits; if none does, and with less free, it counts its way to a free bit of random rank, which is uniform too: so the
-// mixture is. A probe that misses costs 2-3 ns and a mispredicted branch, counting 15 ns.
+// mixture is. A probe that misses costs 2-3 ns and a mispredicted branch, counting 25 ns at 99 % full and 35 at 90 %.
 func (d *dense) choose(probe, r uint64, rand func() uint64) uint {
 	if 4*d.n >= 64*len(d.words) {
 		for range 4 {

@@ -34,24 +34,22 @@ func atLeast(what string, value, least float64) bar {
 // bars are the figures that the design demands, each a ratio within one run.
 func bars(all map[string]figures) []bar {
 	ratio := func(f figures, unit, over, under string) float64 {
-		a, ok := f.median(over, unit)
-		b, ok2 := f.median(under, unit)
-		if !ok || !ok2 {
-			return math.NaN()
-		}
-		return a / b
+		return f.medianOrNaN(over, unit) / f.medianOrNaN(under, unit)
 	}
 	alloc := func(c, fill string) string { return "AcquireRelease/impl=" + c + "/fill=" + fill + "/goroutines=1" }
 	dial := func(c, fill string) string { return "Dial/held=" + fill + "/impl=" + c }
 	a, d, m := all["alloc"], all["dial"], all["memory"]
 	var list []bar
 
-	flat, low, high := 0.0, math.Inf(1), 0.0
+	low, high := math.Inf(1), math.NaN()
 	for _, fill := range fills {
-		v, _ := a.median(alloc("ephemera", fill), "ns/op")
-		low, high = min(low, v), max(high, v)
+		if v, ok := a.median(alloc("ephemera", fill), "ns/op"); ok {
+			low = min(low, v)
+			if !(v <= high) { // also of NaN, which min and max would keep
+				high = v
+			}
+		}
 	}
-	flat = high / low
 	for _, fill := range []string{"0", "50", "90"} {
 		list = append(list, atMost("alloc at "+fill+" % ÷ NextClear", ratio(a, "ns/op", alloc("ephemera", fill), alloc("nextclear", fill)), 1.5))
 	}
@@ -60,7 +58,7 @@ func bars(all map[string]figures) []bar {
 	}
 	list = append(
 		list,
-		atMost("alloc: slowest fill ÷ fastest", flat, 1.5),
+		atMost("alloc: slowest fill ÷ fastest", high/low, 1.5),
 		atLeast("alloc: gVisor ÷ ephemera, empty", ratio(a, "ns/op", alloc("gvisor", "0"), alloc("ephemera", "0")), 20),
 		atLeast("alloc: gVisor ÷ ephemera at 99.9 %", ratio(a, "ns/op", alloc("gvisor", "99.9"), alloc("ephemera", "99.9")), 100_000),
 	)
@@ -90,14 +88,11 @@ func bars(all map[string]figures) []bar {
 		family string
 		most   float64
 	}{{"ipv4", 96}, {"ipv6", 128}} {
-		v, ok := m.median("Memory/impl=ephemera/family="+bound.family+"/shape=sparse", "B/tuple")
-		if !ok {
-			v = math.NaN()
-		}
+		v := m.medianOrNaN("Memory/impl=ephemera/family="+bound.family+"/shape=sparse", "B/tuple")
 		list = append(list, atMost("memory: bytes per destination of one tuple, "+bound.family, v, bound.most))
 	}
-	bits, _ := m.median("Memory/impl=ephemera/family=ipv4/shape=dense", "B/tuple")
-	list = append(list, atMost("memory: bits per tuple of a full destination", 8*bits, 1.3))
+	bits := 8 * m.medianOrNaN("Memory/impl=ephemera/family=ipv4/shape=dense", "B/tuple")
+	list = append(list, atMost("memory: bits per tuple of a full destination", bits, 1.3))
 
 	list = append(list, atMost("dial: p50 at 99.9 % ÷ at 0 %", ratio(d, "p50-ns", dial("range", "99.9"), dial("range", "0")), 1.2))
 	list = append(list, atMost("dial at 0 % ÷ net.Dialer", ratio(d, "p50-ns", dial("range", "0"), dial("net", "0")), 1.1))

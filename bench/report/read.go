@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"slices"
 
@@ -57,4 +58,12 @@ func (f figures) median(name, unit string) (float64, bool) {
 		return 0, false
 	}
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2, true
+}
+
+// medianOrNaN is median that is not a number if there is none.
+func (f figures) medianOrNaN(name, unit string) float64 {
+	if v, ok := f.median(name, unit); ok {
+		return v
+	}
+	return math.NaN()
 }

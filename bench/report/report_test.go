@@ -54,6 +54,15 @@ func TestRenderSaysWhichBarsAreMet(t *testing.T) {
 	}
 }
 
+// A bar that nothing was measured for is neither met nor missed.
+func TestBarsOfNothingAreNotMeasured(t *testing.T) {
+	for _, bar := range bars(map[string]figures{}) {
+		if !strings.Contains(bar.row(), "not measured") {
+			t.Error(bar.row())
+		}
+	}
+}
+
 func TestHumanGroupsThousands(t *testing.T) {
 	for v, want := range map[float64]string{0.123: "0.12", 9.876: "9.88", 12.34: "12.3", 1234.5: "1,234", 1e9: "1,000,000,000"} {
 		if got := human(v); got != want {

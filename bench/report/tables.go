@@ -35,6 +35,13 @@ var (
 
 var fills = []string{"0", "50", "90", "99", "99.9", "99.99"}
 
+// caveat is what is known to be wrong with the figures in raw. It goes when they are measured anew without these faults.
+const caveat = `To be measured again: gVisor is filled at random, which hides most of its cost when nearly full; "all: finding out" is unfair
+to map and to bit by bit, which could count; and in Contains a write is an acquire and a release, so 10 % are 18 % of all
+operations. The tuple tables are of six rounds, three of them on a busy machine.
+
+`
+
 // render writes RESULTS.md.
 func render(all map[string]figures) string {
 	var b strings.Builder
@@ -42,6 +49,7 @@ func render(all map[string]figures) string {
 	fmt.Fprintf(&b, "# Results\n\nWritten by `go run ./bench/report` from [raw](raw): %s, %s cores (%s), %s, commit %s, %s.\n",
 		config["kernel"], config["cores"], strings.TrimSpace(config["cpu"]), config["go"], config["commit"], config["date"])
 	b.WriteString("Medians. In brackets how many times ephemera's a figure is: the machine is shared, so the ratios within a row count.\n\n")
+	b.WriteString(caveat)
 	b.WriteString("## Bars\n\n| what | bar | measured | |\n|---|---|---|---|\n")
 	for _, bar := range bars(all) {
 		b.WriteString(bar.row())
@@ -83,9 +91,9 @@ func render(all map[string]figures) string {
 	f = all["memory"]
 	section(&b, "tuple: live heap, bytes per tuple", "go test -run='^$' -bench=Memory -benchtime=1x ./bench/tuple", "one tuple to each of", tupleColumns)
 	for _, family := range []string{"ipv4", "ipv6"} {
-		for shape, what := range map[string]string{"sparse": "1,000,000 destinations, "} {
-			row(&b, f, what+family, tupleColumns, "B/tuple", func(c string) string { return "Memory/impl=" + c + "/family=" + family + "/shape=" + shape })
-		}
+		row(&b, f, "1,000,000 destinations, "+family, tupleColumns, "B/tuple", func(c string) string {
+			return "Memory/impl=" + c + "/family=" + family + "/shape=sparse"
+		})
 		row(&b, f, "64,512 ports of one destination, "+family, tupleColumns, "B/tuple", func(c string) string {
 			return "Memory/impl=" + c + "/family=" + family + "/shape=dense"
 		})

@@ -2,8 +2,8 @@ package alloc
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -15,7 +15,7 @@ func TestPeers(t *testing.T) {
 	for _, p := range peers {
 		a := p.new()
 		seen := make(map[uint16]bool)
-		for _, port := range order[:size-300] { // the last 300 are slow to find, for some
+		for _, port := range shuffled[:size-300] { // the last 300 are slow to find, for some
 			a.Reserve(port)
 			seen[port] = true
 		}
@@ -29,81 +29,87 @@ func TestPeers(t *testing.T) {
 		if port, ok := a.Acquire(); ok {
 			t.Errorf("%s: Acquire() = %d of a full range", p.name, port)
 		}
-		if !a.Release(first) || a.Release(first) {
+		if !a.Release(first) || p.name != "gvisor" && a.Release(first) {
 			t.Errorf("%s: Release(%d) must work once", p.name, first)
+		}
+		if port, ok := a.Acquire(); !ok || port != first {
+			t.Errorf("%s: Acquire() = %d, %v when only %d is free", p.name, port, ok, first)
+		}
+		if port, ok := a.Acquire(); ok {
+			t.Errorf("%s: Acquire() = %d of a range that is full again", p.name, port)
 		}
 	}
 }
 
-// order is all ports in the random order in which each contender is filled.
-var order = func() []uint16 {
-	ports := make([]uint16, size)
-	for i, at := range rand.New(rand.NewPCG(1, 1)).Perm(size) {
-		ports[i] = uint16(first + at)
-	}
-	return ports
-}()
-
 func BenchmarkAcquireRelease(b *testing.B) {
 	for _, p := range peers {
-		for _, fill := range fills {
-			a := filled(p.new(), fill)
-			for _, goroutines := range []int{1, 2} {
-				b.Run(fmt.Sprintf("impl=%s/fill=%g/goroutines=%d", p.name, fill, goroutines), func(b *testing.B) {
-					b.ReportAllocs()
-					loop(b, goroutines, func() {
-						port, _ := a.Acquire()
-						a.Release(port)
-					})
-				})
+		b.Run("impl="+p.name, func(b *testing.B) {
+			for _, order := range orders {
+				f := p.fill(order)
+				for _, fill := range fills {
+					f.to(fill)
+					for _, goroutines := range []int{1, 2} {
+						if order == "own" || goroutines == 1 {
+							acquireRelease(b, f, fill, order, goroutines)
+						}
+					}
+				}
 			}
-		}
+		})
 	}
+	b.Run("impl=none", func(b *testing.B) {
+		for _, goroutines := range []int{1, 2} {
+			acquireRelease(b, none{}, 0, "own", goroutines)
+		}
+	})
+}
+
+func acquireRelease(b *testing.B, a allocator, fill float64, order string, goroutines int) {
+	b.Run(fmt.Sprintf("fill=%g/order=%s/goroutines=%d", fill, order, goroutines), func(b *testing.B) {
+		loop(b, goroutines, func() {
+			port, _ := a.Acquire()
+			a.Release(port)
+		})
+	})
 }
 
 // BenchmarkFull is the time to find out that nothing is free.
 func BenchmarkFull(b *testing.B) {
 	for _, p := range peers {
-		a := filled(p.new(), 100)
-		for _, goroutines := range []int{1, 2} {
-			b.Run(fmt.Sprintf("impl=%s/goroutines=%d", p.name, goroutines), func(b *testing.B) {
-				loop(b, goroutines, func() {
-					if _, ok := a.Acquire(); ok {
-						b.Error("a port was free")
-					}
+		b.Run("impl="+p.name, func(b *testing.B) {
+			f := p.fill("own")
+			f.to(100)
+			for _, goroutines := range []int{1, 2} {
+				b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+					loop(b, goroutines, func() {
+						if _, ok := f.Acquire(); ok {
+							b.Error("a port was free")
+						}
+					})
 				})
-			})
-		}
+			}
+		})
 	}
 }
 
-// loop runs f in one goroutine or two.
-func loop(b *testing.B, goroutines int, f func()) {
-	if goroutines == 1 {
-		for b.Loop() {
-			f()
-		}
-		return
+// loop runs op b.N times, and ten times at least, in so many goroutines. One walk says little when their lengths differ by
+// orders of magnitude. All goroutines are at work until the last thousandth is begun.
+func loop(b *testing.B, goroutines int, op func()) {
+	n := max(b.N, 10)
+	chunk := (n + 999) / 1000
+	chunks := (n + chunk - 1) / chunk
+	var begun atomic.Int64
+	var done sync.WaitGroup
+	b.ResetTimer()
+	for range goroutines {
+		done.Go(func() {
+			for begun.Add(1) <= int64(chunks) {
+				for range chunk {
+					op()
+				}
+			}
+		})
 	}
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(goroutines))
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			f()
-		}
-	})
-}
-
-// filled takes a share of the ports as the contender itself picks them, for one that favours the ports after used ones
-// makes clusters of them; where that would take minutes, at random.
-func filled(a allocator, per100 float64) allocator {
-	ports := order[:int(per100/100*size)]
-	for _, port := range ports {
-		switch a.(type) {
-		case *model, *gVisor:
-			a.Reserve(port)
-		default:
-			a.Acquire()
-		}
-	}
-	return a
+	done.Wait()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(chunks*chunk), "ns/op")
 }

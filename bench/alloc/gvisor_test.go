@@ -1,9 +1,7 @@
 package alloc
 
 import (
-	"bufio"
-	crand "crypto/rand"
-	"sync"
+	"io"
 
 	"gvisor.dev/gvisor/pkg/rand"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -14,57 +12,46 @@ import (
 // gVisor is the PortManager of gVisor's network stack, used as its TCP endpoint uses it, towards one destination: it walks
 // on from a random port and tries to reserve each.
 type gVisor struct {
-	mu   sync.Mutex // rng is not safe for concurrent use
-	m    *ports.PortManager
-	rng  rand.RNG
-	held map[uint16]bool // for Release to tell: the PortManager does not
+	m   *ports.PortManager
+	rng rand.RNG
+	to  ports.Reservation // less its port
 }
 
-func newGVisor() allocator {
-	a := &gVisor{m: ports.NewPortManager(), rng: rand.RNG{Reader: bufio.NewReader(crand.Reader)}, held: map[uint16]bool{}}
+// newGVisor returns one that hands out the ports from first to last, from offsets that it reads from random.
+func newGVisor(random io.Reader, first, last uint16) *gVisor {
+	a := &gVisor{m: ports.NewPortManager(), rng: rand.RNGFrom(random), to: ports.Reservation{
+		Networks:  []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber},
+		Transport: header.TCPProtocolNumber,
+		Addr:      tcpip.AddrFrom4([4]byte{192, 0, 2, 1}),
+		Dest:      tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{198, 51, 100, 7}), Port: 443},
+	}}
 	if err := a.m.SetPortRange(first, last); err != nil {
 		panic(err)
 	}
 	return a
 }
 
-func (a *gVisor) reserve(port uint16) bool {
-	_, err := a.m.ReservePort(a.rng, gVisorReservation(port), nil)
-	return err == nil
+func (a *gVisor) reservation(port uint16) ports.Reservation {
+	r := a.to
+	r.Port = port
+	return r
 }
-
-func gVisorReservation(port uint16) ports.Reservation {
-	return ports.Reservation{
-		Networks:  gVisorNetworks,
-		Transport: header.TCPProtocolNumber,
-		Addr:      tcpip.AddrFrom4([4]byte{192, 0, 2, 1}),
-		Port:      port,
-		Dest:      tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{198, 51, 100, 7}), Port: 443},
-	}
-}
-
-var gVisorNetworks = []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber}
 
 func (a *gVisor) Acquire() (uint16, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	port, err := a.m.PickEphemeralPort(a.rng, func(port uint16) (bool, tcpip.Error) { return a.reserve(port), nil })
-	if err != nil {
-		return 0, false
-	}
-	a.held[port] = true
-	return port, true
+	port, err := a.m.PickEphemeralPort(a.rng, func(port uint16) (bool, tcpip.Error) {
+		_, err := a.m.ReservePort(a.rng, a.reservation(port), nil)
+		return err == nil, nil
+	})
+	return port, err == nil
 }
 
-func (a *gVisor) Reserve(port uint16) { a.held[port] = a.reserve(port) }
+func (a *gVisor) Reserve(port uint16) {
+	if _, err := a.m.ReservePort(a.rng, a.reservation(port), nil); err != nil {
+		panic(err)
+	}
+}
 
 func (a *gVisor) Release(port uint16) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.held[port] {
-		return false
-	}
-	delete(a.held, port)
-	a.m.ReleasePort(gVisorReservation(port))
+	a.m.ReleasePort(a.reservation(port))
 	return true
 }

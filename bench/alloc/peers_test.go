@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/bits-and-blooms/bitset"
+	gvrand "gvisor.dev/gvisor/pkg/rand"
 
 	"github.com/ephemera-go/ephemera/alloc"
 )
@@ -24,20 +25,35 @@ type allocator interface {
 	Release(port uint16) bool
 }
 
+// peer is a contender. What takes too long to fill by its own picks has the order in which they would take the ports.
+type peer struct {
+	name  string
+	new   func() allocator
+	picks func() []uint16
+}
+
 // peers are the contenders. Only ephemera, freelist and model pick uniformly; the others favour a port that follows used
 // ones.
-var peers = []struct {
-	name string
-	new  func() allocator
-}{
-	{"ephemera", func() allocator { return ephemera{alloc.New(alloc.RangeSet(first, last))} }},
-	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }},
-	{"freelist", newFreeList},
-	{"map", func() allocator { return &portMap{used: make(map[uint16]struct{})} }},
-	{"k8s", func() allocator { return &bitScan{used: new(big.Int)} }},
-	{"model", func() allocator { return &model{used: make([]bool, size)} }},
-	{"gvisor", newGVisor},
+var peers = []peer{
+	{"ephemera", func() allocator { return ephemera{alloc.New(alloc.RangeSet(first, last))} }, nil},
+	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }, nil},
+	{"freelist", newFreeList, nil},
+	{"map", func() allocator { return &portMap{used: make(map[uint16]struct{})} }, nil},
+	{"k8s", func() allocator { return &bitScan{used: new(big.Int)} }, nil},
+	{"model", func() allocator { return &model{used: make([]bool, size)} }, shuffle},
+	{
+		"gvisor",
+		func() allocator { return newGVisor(gvrand.Reader, first, last) },
+		func() []uint16 { return walked(gvrand.RNGFrom(gvrand.Reader), size) },
+	},
 }
+
+// none hands out nothing: what it takes is the benchmark's own work.
+type none struct{}
+
+func (none) Acquire() (uint16, bool) { return first, true }
+func (none) Reserve(uint16)          {}
+func (none) Release(uint16) bool     { return true }
 
 type ephemera struct{ *alloc.Ports }
 
@@ -45,24 +61,30 @@ func (a ephemera) Reserve(port uint16) { a.Ports.Reserve(port) }
 
 // nextClear takes the first clear bit from a random position on, with bits-and-blooms/bitset under a mutex.
 type nextClear struct {
-	mu   sync.Mutex
-	bits *bitset.BitSet
+	mu    sync.Mutex
+	bits  *bitset.BitSet
+	count int
 }
 
 func (a *nextClear) Acquire() (uint16, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.count == size {
+		return 0, false
+	}
 	i, ok := a.bits.NextClear(uint(rand.Uint32N(size)))
-	if !ok || i >= size {
-		if i, ok = a.bits.NextClear(0); !ok || i >= size {
-			return 0, false
-		}
+	if !ok {
+		i, _ = a.bits.NextClear(0)
 	}
 	a.bits.Set(i)
+	a.count++
 	return uint16(first + i), true
 }
 
-func (a *nextClear) Reserve(port uint16) { a.bits.Set(uint(port) - first) }
+func (a *nextClear) Reserve(port uint16) {
+	a.bits.Set(uint(port) - first)
+	a.count++
+}
 
 func (a *nextClear) Release(port uint16) bool {
 	a.mu.Lock()
@@ -72,10 +94,11 @@ func (a *nextClear) Release(port uint16) bool {
 		return false
 	}
 	a.bits.Clear(i)
+	a.count--
 	return true
 }
 
-// freeList keeps the free ports in an array and takes a random one by swapping it with the last: uniform, at 32 bits a
+// freeList keeps the free ports in an array and takes a random one by swapping it with the last: uniform, at 24 bits a
 // port with the flags that make Release safe.
 type freeList struct {
 	mu   sync.Mutex
@@ -124,7 +147,7 @@ func (a *freeList) Release(port uint16) bool {
 	return true
 }
 
-// portMap keeps the used ports in a map and walks on from a random port.
+// portMap keeps the used ports in a map and walks on from a random port, unless the map holds all.
 type portMap struct {
 	mu   sync.Mutex
 	used map[uint16]struct{}
@@ -133,6 +156,9 @@ type portMap struct {
 func (a *portMap) Acquire() (uint16, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(a.used) == size {
+		return 0, false
+	}
 	start := rand.IntN(size)
 	for i := range size {
 		port := uint16(first + (start+i)%size)
@@ -154,27 +180,36 @@ func (a *portMap) Release(port uint16) bool {
 	return used
 }
 
-// bitScan looks at one bit of a big.Int after the other from a random one on, as the service allocator of Kubernetes does.
+// bitScan looks at one bit of a big.Int after the other from a random one on, unless it has counted that all are set, as
+// the service allocator of Kubernetes does.
 type bitScan struct {
-	mu   sync.Mutex
-	used *big.Int
+	mu    sync.Mutex
+	used  *big.Int
+	count int
 }
 
 func (a *bitScan) Acquire() (uint16, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.count == size {
+		return 0, false
+	}
 	start := rand.IntN(size)
 	for i := range size {
 		at := (start + i) % size
 		if a.used.Bit(at) == 0 {
 			a.used.SetBit(a.used, at, 1)
+			a.count++
 			return uint16(first + at), true
 		}
 	}
 	return 0, false
 }
 
-func (a *bitScan) Reserve(port uint16) { a.used.SetBit(a.used, int(port)-first, 1) }
+func (a *bitScan) Reserve(port uint16) {
+	a.used.SetBit(a.used, int(port)-first, 1)
+	a.count++
+}
 
 func (a *bitScan) Release(port uint16) bool {
 	a.mu.Lock()
@@ -184,6 +219,7 @@ func (a *bitScan) Release(port uint16) bool {
 		return false
 	}
 	a.used.SetBit(a.used, at, 0)
+	a.count--
 	return true
 }
 

@@ -1,8 +1,7 @@
 package tuple
 
 import (
-	"bufio"
-	crand "crypto/rand"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -40,20 +39,30 @@ type holder interface {
 	Contains(t tuple.Tuple) bool
 }
 
-// holders are the contenders, ephemera with and without a source address of its own.
-var holders = []struct {
+type contender struct {
 	name string
 	new  func() holder
-}{
+}
+
+// holders are the contenders, ephemera with and without a source address of its own.
+var holders = []contender{
 	{"ephemera", func() holder {
 		return pool{&tuple.Pool{Sources: []netip.Prefix{netip.PrefixFrom(source4, 32), netip.PrefixFrom(source6, 128)}}}
 	}},
 	{"ephemera-any", func() holder { return pool{new(tuple.Pool)} }},
 	{"rwmap", func() holder { return &rwMap{m: map[tuple.Tuple]struct{}{}} }},
+	{"shardmap", newShardMap},
 	{"syncmap", func() holder { return new(syncMap) }},
 	{"xsync", func() holder { return xsyncMap{xsync.NewMap[tuple.Tuple, struct{}]()} }},
 	{"gvisor", newGVisor},
 }
+
+// none holds nothing: what it takes is the benchmark's own work.
+type none struct{}
+
+func (none) Acquire(netip.AddrPort) tuple.Tuple { return tuple.Tuple{} }
+func (none) Release(tuple.Tuple) bool           { return true }
+func (none) Contains(tuple.Tuple) bool          { return true }
 
 type pool struct{ p *tuple.Pool }
 
@@ -109,6 +118,60 @@ func (a *rwMap) Contains(t tuple.Tuple) bool {
 	return held
 }
 
+// shardMap is 64 maps with a mutex each, by the hash of the tuple.
+type shardMap struct {
+	seed   maphash.Seed
+	shards [64]shard
+}
+
+type shard struct {
+	mu sync.Mutex
+	m  map[tuple.Tuple]struct{}
+	_  [48]byte // to the end of the cache line
+}
+
+func newShardMap() holder {
+	a := &shardMap{seed: maphash.MakeSeed()}
+	for i := range a.shards {
+		a.shards[i].m = map[tuple.Tuple]struct{}{}
+	}
+	return a
+}
+
+func (a *shardMap) of(t tuple.Tuple) *shard {
+	return &a.shards[maphash.Comparable(a.seed, t)%uint64(len(a.shards))]
+}
+
+func (a *shardMap) Acquire(dst netip.AddrPort) tuple.Tuple {
+	return draw(dst, func(t tuple.Tuple) bool {
+		s := a.of(t)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, held := s.m[t]
+		if !held {
+			s.m[t] = struct{}{}
+		}
+		return !held
+	})
+}
+
+func (a *shardMap) Release(t tuple.Tuple) bool {
+	s := a.of(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.m[t]
+	delete(s.m, t)
+	return held
+}
+
+func (a *shardMap) Contains(t tuple.Tuple) bool {
+	s := a.of(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.m[t]
+	return held
+}
+
 type syncMap struct{ m sync.Map }
 
 func (a *syncMap) Acquire(dst netip.AddrPort) tuple.Tuple {
@@ -152,38 +215,48 @@ func (a xsyncMap) Contains(t tuple.Tuple) bool {
 // gVisor reserves as its TCP endpoint does: it picks a port and reserves it towards the destination.
 type gVisor struct {
 	m   *ports.PortManager
-	mu  sync.Mutex // rng is not safe for concurrent use
 	rng gvrand.RNG
 }
 
 func newGVisor() holder {
-	a := &gVisor{m: ports.NewPortManager(), rng: gvrand.RNG{Reader: bufio.NewReader(crand.Reader)}}
+	a := gVisor{ports.NewPortManager(), gvrand.RNGFrom(gvrand.Reader)}
 	if err := a.m.SetPortRange(first, first+count-1); err != nil {
 		panic(err)
 	}
 	return a
 }
 
-func (a *gVisor) reservation(key tuple.Key, port uint16) ports.Reservation {
-	network, src, dst := header.IPv4ProtocolNumber, key.Src(), key.Dst()
+var (
+	networks4 = []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber}
+	networks6 = []tcpip.NetworkProtocolNumber{header.IPv6ProtocolNumber}
+)
+
+func reservation(key tuple.Key) ports.Reservation {
+	networks, src, dst := networks4, key.Src(), key.Dst()
 	if dst.Addr().Is6() {
-		network = header.IPv6ProtocolNumber
+		networks = networks6
 	}
 	return ports.Reservation{
-		Networks:  []tcpip.NetworkProtocolNumber{network},
+		Networks:  networks,
 		Transport: header.TCPProtocolNumber,
-		Addr:      tcpip.AddrFromSlice(src.AsSlice()),
-		Port:      port,
-		Dest:      tcpip.FullAddress{Addr: tcpip.AddrFromSlice(dst.Addr().AsSlice()), Port: dst.Port()},
+		Addr:      address(src),
+		Dest:      tcpip.FullAddress{Addr: address(dst.Addr()), Port: dst.Port()},
 	}
 }
 
-func (a *gVisor) Acquire(dst netip.AddrPort) tuple.Tuple {
+func address(a netip.Addr) tcpip.Address {
+	if a.Is4() {
+		return tcpip.AddrFrom4(a.As4())
+	}
+	return tcpip.AddrFrom16(a.As16())
+}
+
+func (a gVisor) Acquire(dst netip.AddrPort) tuple.Tuple {
 	key := tuple.KeyFrom(sourceFor(dst), dst)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	to := reservation(key)
 	port, err := a.m.PickEphemeralPort(a.rng, func(port uint16) (bool, tcpip.Error) {
-		_, err := a.m.ReservePort(a.rng, a.reservation(key, port), nil)
+		to.Port = port
+		_, err := a.m.ReservePort(a.rng, to, nil)
 		return err == nil, nil
 	})
 	if err != nil {
@@ -192,9 +265,11 @@ func (a *gVisor) Acquire(dst netip.AddrPort) tuple.Tuple {
 	return key.Tuple(port)
 }
 
-func (a *gVisor) Release(t tuple.Tuple) bool {
-	a.m.ReleasePort(a.reservation(t.Key(), t.Src().Port()))
+func (a gVisor) Release(t tuple.Tuple) bool {
+	r := reservation(t.Key())
+	r.Port = t.Src().Port()
+	a.m.ReleasePort(r)
 	return true
 }
 
-func (a *gVisor) Contains(tuple.Tuple) bool { panic("gVisor has no lookup") }
+func (gVisor) Contains(tuple.Tuple) bool { panic("gVisor has no lookup") }

@@ -2,9 +2,10 @@ package tuple
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/ephemera-go/ephemera/internal/liveheap"
@@ -45,98 +46,73 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// full is a contender that holds one tuple to each of n destinations or, if that is one, 1,000 to it.
-type full struct {
-	holder
-	held, free []tuple.Tuple // in random order
-	dsts       []netip.AddrPort
-}
-
-func fill(h holder, n int) *full {
-	f := &full{holder: h}
-	for i := range max(n, 1000) {
-		f.held = append(f.held, h.Acquire(dst4(i%n)))
-	}
-	rand.Shuffle(len(f.held), func(i, j int) { f.held[i], f.held[j] = f.held[j], f.held[i] })
-	for _, u := range f.held {
-		f.dsts = append(f.dsts, u.Dst())
-		f.free = append(f.free, u.Key().Tuple(80)) // not one of the ports
-	}
-	return f
-}
-
-// each runs f over contenders that hold one tuple to each of 1, 1,000 and 1,000,000 destinations.
-func each(b *testing.B, names func(name string) bool, f func(b *testing.B, at *full)) {
+// TestHoldersShareNothing: what one goroutine holds, another does not get.
+func TestHoldersShareNothing(t *testing.T) {
 	for _, c := range holders {
+		h := c.new()
+		var held sync.Map
+		var done sync.WaitGroup
+		for range 2 {
+			done.Go(func() {
+				for i := range 3000 {
+					u := h.Acquire(dst4(0))
+					if _, twice := held.LoadOrStore(u, true); twice {
+						t.Errorf("%s: %v is held twice", c.name, u)
+					}
+					if i%2 == 0 {
+						held.Delete(u)
+						h.Release(u)
+					}
+				}
+			})
+		}
+		done.Wait()
+	}
+}
+
+// each runs f over contenders that hold one tuple to each of 1, 1,000 and 1,000,000 destinations, and over none.
+func each(b *testing.B, names func(name string) bool, f func(b *testing.B, l *load)) {
+	for _, c := range append(slices.Clone(holders), contender{"none", func() holder { return none{} }}) {
 		if !names(c.name) {
 			continue
 		}
 		for _, n := range []int{1, 1000, 1_000_000} {
-			at := fill(c.new(), n)
-			b.Run(fmt.Sprintf("impl=%s/destinations=%d", c.name, n), func(b *testing.B) { f(b, at) })
+			b.Run(fmt.Sprintf("impl=%s/destinations=%d", c.name, n), func(b *testing.B) { f(b, newLoad(c.new(), n)) })
 		}
 	}
 }
 
-// loop runs f(i) with i from 0 to n-1 and round again, in one goroutine or two.
-func loop(b *testing.B, goroutines, n int, f func(i int)) {
+// loop runs f in one goroutine or two.
+func loop(b *testing.B, goroutines int, f func(next func() bool)) {
 	if goroutines == 1 {
-		i := 0
-		for b.Loop() {
-			f(i)
-			if i++; i == n {
-				i = 0
-			}
-		}
+		f(b.Loop)
 		return
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(goroutines))
-	b.RunParallel(func(pb *testing.PB) {
-		for i := rand.IntN(n); pb.Next(); {
-			f(i)
-			if i++; i == n {
-				i = 0
-			}
-		}
-	})
+	b.RunParallel(func(pb *testing.PB) { f(pb.Next) })
 }
 
-func all(string) bool { return true }
-
 func BenchmarkAcquireRelease(b *testing.B) {
-	each(b, all, func(b *testing.B, at *full) {
+	each(b, func(string) bool { return true }, func(b *testing.B, l *load) {
 		for _, goroutines := range []int{1, 2} {
 			b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
 				b.ReportAllocs()
-				loop(b, goroutines, len(at.dsts), func(i int) {
-					if u := at.Acquire(at.dsts[i]); !at.Release(u) {
-						b.Error("not in use", u)
-					}
-				})
+				loop(b, goroutines, func(next func() bool) { l.acquireRelease(b, next) })
 			})
 		}
 	})
 }
 
-// BenchmarkContains looks for tuples half of which are held. A share of the operations, in per cent, is an acquire and
+// BenchmarkContains looks for tuples half of which are held. A share of the operations, in per cent, is an acquire or a
 // release instead.
 func BenchmarkContains(b *testing.B) {
-	each(b, func(name string) bool { return name != "gvisor" }, func(b *testing.B, at *full) {
-		for _, goroutines := range []int{1, 2} {
-			for _, writes := range []int{0, 10, 50} {
-				b.Run(fmt.Sprintf("goroutines=%d/writes=%d", goroutines, writes), func(b *testing.B) {
-					loop(b, goroutines, len(at.held), func(i int) {
-						switch {
-						case i*37%100 < writes:
-							at.Release(at.Acquire(at.dsts[i]))
-						case i%2 == 0:
-							if !at.Contains(at.held[i]) {
-								b.Error("not found", at.held[i])
-							}
-						case at.Contains(at.free[i]):
-							b.Error("found", at.free[i])
-						}
-					})
+	each(b, func(name string) bool { return name != "gvisor" }, func(b *testing.B, l *load) {
+		l.drawLookups()
+		for _, share := range []int{0, 10, 50} {
+			writes := marks(len(l.lookups), share)
+			for _, goroutines := range []int{1, 2} {
+				b.Run(fmt.Sprintf("goroutines=%d/writes=%d", goroutines, share), func(b *testing.B) {
+					loop(b, goroutines, func(next func() bool) { l.mix(b, writes, next) })
 				})
 			}
 		}
@@ -156,9 +132,6 @@ func BenchmarkMemory(b *testing.B) {
 				dsts, tuples int
 			}{{"sparse", 1_000_000, 1_000_000}, {"dense", 1, count}} {
 				b.Run(fmt.Sprintf("impl=%s/family=%s/shape=%s", c.name, family.name, shape.name), func(b *testing.B) {
-					if c.name == "gvisor" && shape.name == "dense" {
-						b.Skip("it takes minutes to fill the last ports")
-					}
 					h := c.new()
 					h.Release(h.Acquire(family.dst(0))) // makes its tables
 					held := make([]tuple.Tuple, shape.tuples)

@@ -1,31 +1,37 @@
 // Report runs the benchmarks of this module and writes what they measured to bench/RESULTS.md and bench/plots:
 //
-//	go run ./bench/report                    everything: half an hour on two cores, at best with nothing else running
+//	go run ./bench/report                    everything: an hour on two cores, at best with nothing else running
 //	go run ./bench/report -only alloc,dial   these parts again; the others stay as they are
 //	go run ./bench/report -only none         no part: the text and the plots from bench/raw
+//	go run ./bench/report -only million      a million connections: 12 GiB, so only when named
 //
-// It works from the root of the repository. What a part printed is kept in bench/raw, which benchstat can read.
+// It works from the root of the repository. What a part prints is kept in bench/raw, which benchstat can read. Each part has
+// a file here, which says what runs, what is shown of it and what the figures should be.
 package main
 
 import (
 	"flag"
+	"fmt"
 	"log"
 	"os"
-	"slices"
 	"strings"
 )
 
+// Where the report reads and writes, from the root of the repository.
 const (
 	raw     = "bench/raw/"
 	plots   = "bench/plots/"
 	results = "bench/RESULTS.md"
 )
 
+// parts are all that is measured, in the order of the report.
+var parts = []part{allocPart, tuplePart, memoryPart, dialPart, beyondPart, millionPart, scalePart}
+
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("report: ")
-	only := flag.String("only", "all", "the parts to run: alloc, tuple, memory, dial, scale, or none")
-	rounds := flag.Int("rounds", 10, "runs of each part that is a Go benchmark: the contenders are interleaved")
+	only := flag.String("only", "all", "the parts to run, with commas: "+strings.Join(names(), ", ")+", or all, or none")
+	rounds := flag.Int("rounds", 0, "rounds of each part that has several (default 10 for Go benchmarks, 3 for dial and beyond)")
 	flag.Parse()
 	if _, err := os.Stat(results); err != nil {
 		log.Fatalf("run it from the root of the repository: %v", err)
@@ -35,33 +41,71 @@ func main() {
 			log.Fatal(err)
 		}
 	}
-	wanted := strings.Split(*only, ",")
-	for _, name := range wanted {
-		if name != "all" && name != "none" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
-			log.Fatalf("there is no part %q", name)
-		}
+	chosen, err := choose(*only)
+	if err != nil {
+		log.Fatal(err)
 	}
-	for _, p := range parts {
-		if !slices.Contains(wanted, p.name) && !slices.Contains(wanted, "all") {
-			continue
-		}
-		log.Printf("%s …", p.name)
+	failed := false
+	for _, p := range chosen {
 		if err := p.run(*rounds); err != nil {
-			log.Fatalf("%s: %v", p.name, err)
+			log.Printf("%s: %v; the report goes on without it", p.name, err)
+			failed = true
 		}
 	}
+	if err := write(); err != nil {
+		log.Fatal(err)
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func names() []string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.name)
+	}
+	return all
+}
+
+// choose returns the parts that a value of -only means.
+func choose(only string) ([]part, error) {
+	known := map[string][]part{"none": nil}
+	for _, p := range parts {
+		known[p.name] = []part{p}
+		if !p.onlyNamed {
+			known["all"] = append(known["all"], p)
+		}
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(only, ",") {
+		these, ok := known[name]
+		if !ok {
+			return nil, fmt.Errorf("there is no part %q: they are %s, all and none", name, strings.Join(names(), ", "))
+		}
+		chosen = append(chosen, these...)
+	}
+	return chosen, nil
+}
+
+// write writes the text and the plots from what there is in raw.
+func write() error {
 	all := map[string]figures{}
 	for _, p := range parts {
 		f, err := read(raw + p.name + ".txt")
-		if err != nil {
-			log.Fatalf("%v: run that part first", err)
+		if err != nil && !os.IsNotExist(err) {
+			return err
 		}
 		all[p.name] = f
 	}
-	if err := os.WriteFile(results, []byte(render(all)), 0o666); err != nil {
-		log.Fatal(err)
+	text, charts, err := render(all)
+	if err != nil {
+		return err
 	}
-	if err := drawPlots(all); err != nil {
-		log.Fatal(err)
+	for _, c := range charts {
+		if err := c.save(); err != nil {
+			return err
+		}
 	}
+	return os.WriteFile(results, []byte(text), 0o666)
 }

@@ -1,21 +1,16 @@
 package main
 
 import (
-	"math"
 	"os"
-	"slices"
+	"strings"
 
 	"golang.org/x/perf/benchfmt"
 )
 
-// figures is what a part printed.
-type figures struct {
-	config map[string]string               // goos, commit and so on
-	values map[string]map[string][]float64 // by name, without Benchmark and GOMAXPROCS, and unit
-}
-
+// read returns the figures in a file of the Go benchmark format. There are none in a file that does not exist, and the error
+// says so.
 func read(path string) (figures, error) {
-	f := figures{map[string]string{}, map[string]map[string][]float64{}}
+	f := figures{config: map[string]string{}, values: map[string]map[string][]float64{}}
 	file, err := os.Open(path)
 	if err != nil {
 		return f, err
@@ -28,7 +23,7 @@ func read(path string) (figures, error) {
 			continue // what is no benchmark: ok, PASS
 		}
 		for _, c := range line.Config {
-			f.config[c.Key] = string(c.Value)
+			f.config[c.Key] = strings.TrimSpace(string(c.Value))
 		}
 		base, parts := line.Name.Parts()
 		name := string(base)
@@ -49,21 +44,4 @@ func read(path string) (figures, error) {
 		}
 	}
 	return f, reader.Err()
-}
-
-// median returns the median of what name measured in unit.
-func (f figures) median(name, unit string) (float64, bool) {
-	values := slices.Sorted(slices.Values(f.values[name][unit]))
-	if len(values) == 0 {
-		return 0, false
-	}
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2, true
-}
-
-// medianOrNaN is median that is not a number if there is none.
-func (f figures) medianOrNaN(name, unit string) float64 {
-	if v, ok := f.median(name, unit); ok {
-		return v
-	}
-	return math.NaN()
 }

@@ -1,52 +1,126 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-const sample = `commit: abc
-cpu: Some CPU
-BenchmarkAcquireRelease/impl=ephemera/fill=0/goroutines=1-2	100	40.0 ns/op	0 B/op
-BenchmarkAcquireRelease/impl=ephemera/fill=0/goroutines=1-2	100	90.0 ns/op	0 B/op
-BenchmarkAcquireRelease/impl=ephemera/fill=0/goroutines=1-2	100	50.0 ns/op	0 B/op
-BenchmarkAcquireRelease/impl=nextclear/fill=0/goroutines=1-2	100	25.0 ns/op
+// samples are what each part prints, two rounds of some and little of each.
+var samples = map[string]string{
+	"alloc": `
+BenchmarkAcquireRelease/impl=ephemera/fill=0/order=own/goroutines=1-2	100	40.0 ns/op
+BenchmarkAcquireRelease/impl=nextclear/fill=0/order=own/goroutines=1-2	100	20.0 ns/op
+BenchmarkAcquireRelease/impl=none/fill=0/order=own/goroutines=1-2	100	2.0 ns/op
+BenchmarkAcquireRelease/impl=ephemera/fill=99/order=random/goroutines=1-2	100	30.0 ns/op
+BenchmarkAcquireRelease/impl=nextclear/fill=99/order=random/goroutines=1-2	100	60.0 ns/op
+BenchmarkFull/impl=ephemera/goroutines=1-2	100	20.0 ns/op
 PASS
-`
+BenchmarkAcquireRelease/impl=ephemera/fill=0/order=own/goroutines=1-2	100	80.0 ns/op
+BenchmarkAcquireRelease/impl=nextclear/fill=0/order=own/goroutines=1-2	100	20.0 ns/op
+`,
+	"tuple": `
+BenchmarkAcquireRelease/impl=ephemera/destinations=1000/goroutines=2-2	100	150 ns/op
+BenchmarkAcquireRelease/impl=ephemera-any/destinations=1000/goroutines=2-2	100	1 ns/op
+BenchmarkAcquireRelease/impl=rwmap/destinations=1000/goroutines=2-2	100	300 ns/op
+BenchmarkAcquireRelease/impl=xsync/destinations=1000/goroutines=2-2	100	100 ns/op
+BenchmarkAcquireRelease/impl=none/destinations=1000/goroutines=2-2	100	3 ns/op
+BenchmarkContains/impl=ephemera/destinations=1/goroutines=1/writes=10-2	100	20 ns/op
+BenchmarkContains/impl=shardmap/destinations=1/goroutines=1/writes=10-2	100	40 ns/op
+`,
+	"memory": `
+BenchmarkMemory/impl=ephemera/family=ipv4/shape=sparse-2	1	49.82 B/tuple	-0.02 left-B/tuple
+BenchmarkMemory/impl=xsync/family=ipv4/shape=sparse-2	1	99.64 B/tuple	0 left-B/tuple
+BenchmarkMemory/impl=ephemera/family=ipv4/shape=dense-2	1	0.15 B/tuple	0 left-B/tuple
+`,
+	"dial": `
+BenchmarkDial/impl=net/ports=28232/held=50 	590	395868 p50-ns	739708 p99-ns	400000 cpu-ns
+BenchmarkDial/impl=range/ports=28232/held=0 	590	30000 p50-ns	315046 p99-ns	20000 cpu-ns
+BenchmarkDial/impl=range/ports=28232/held=50 	590	32989 p50-ns	315046 p99-ns	20000 cpu-ns
+BenchmarkDial/impl=range/ports=28232/held=99.9 	590	33000 p50-ns	315046 p99-ns	20000 cpu-ns
+BenchmarkDial/impl=bind/ports=64512/held=99.9 	590	36000 p50-ns	315046 p99-ns	20000 cpu-ns
+BenchmarkDialExhausted/impl=net/ports=28232 	590	390000 p50-ns	739708 p99-ns	400000 cpu-ns
+BenchmarkDialExhausted/impl=range/ports=28232 	590	390 p50-ns	739 p99-ns	400 cpu-ns
+`,
+	"beyond": `
+connections                   65,537  ESTABLISHED says the kernel; each echoed
+memory                       759 MiB  12,149 bytes each: both ends, kernel's too
+BenchmarkBeyond/impl=ephemera 	1	65537 connections	27346 local-ports	4.83 seconds
+BenchmarkBeyond/impl=net 	1	28232 connections	28232 local-ports	47.59 seconds
+`,
+	"million": `
+BenchmarkBeyond/impl=ephemera 	1	999999 connections	27346 local-ports	120 seconds
+`,
+	"scale": `
+BenchmarkSparseIPv4/destinations=1000000 	1000000	527.5 ns/acquire	311.7 ns/op	140.5 ns/contains	12.5 p99.99-us	5989 longest-us	4321 longest-cpu-us	3 over-1ms	0 over-1ms-cpu	49.812 B/tuple
+`,
+}
 
-func sampled(t *testing.T) figures {
-	path := filepath.Join(t.TempDir(), "alloc.txt")
-	if err := os.WriteFile(path, []byte(sample), 0o666); err != nil {
-		t.Fatal(err)
+// sampled returns what read makes of the samples, each measured at the commit abc but those named otherwise.
+func sampled(t *testing.T, commits map[string]string) map[string]figures {
+	all := map[string]figures{}
+	for name, text := range samples {
+		commit := "abc"
+		if other, ok := commits[name]; ok {
+			commit = other
+		}
+		path := filepath.Join(t.TempDir(), "part.txt")
+		text = "commit: " + commit + "\ngo: go1.26\nkernel: Linux 6\ncpu: Some CPU  \ncores: 2\ndate: 1 May 2026\n" + text
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		f, err := read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = f
 	}
-	f, err := read(path)
+	return all
+}
+
+func rendered(t *testing.T, all map[string]figures) string {
+	text, charts, err := render(all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f
+	for _, c := range charts {
+		if _, err := c.plot.WriterTo(100, 100, "svg"); err != nil {
+			t.Errorf("%s: %v", c.file, err)
+		}
+	}
+	return text
 }
 
-func TestReadKeepsEveryRunOfABenchmark(t *testing.T) {
-	f := sampled(t)
-	if v, ok := f.median("AcquireRelease/impl=ephemera/fill=0/goroutines=1", "ns/op"); !ok || v != 50 {
-		t.Errorf("median %v, %v", v, ok)
-	}
-	if _, ok := f.median("AcquireRelease/impl=other/fill=0/goroutines=1", "ns/op"); ok {
-		t.Error("a median of nothing")
-	}
-	if f.config["commit"] != "abc" || f.config["cpu"] != "Some CPU" {
-		t.Error(f.config)
-	}
-}
-
-func TestRenderSaysWhichBarsAreMet(t *testing.T) {
-	text := render(map[string]figures{"alloc": sampled(t)})
+func TestRenderShowsEachPart(t *testing.T) {
+	text := rendered(t, sampled(t, nil))
 	for _, want := range []string{
-		"| alloc at 0 % ÷ NextClear | ≤ 1.50 | 2.00 | **missed** |",
-		"| alloc at 50 % ÷ NextClear | ≤ 1.50 | NaN | not measured |",
-		"| 0 % | 50.0 | 25.0 (0.50×) |",
+		"\nSome CPU, 2 cores; Linux 6; go1.26; commit abc; 1 May 2026.\n",
+
+		"\n## alloc\n\n2 rounds of\n\n    go test ",
+		"| in use | ephemera | bitset.NextClear, mutex | the empty loop |\n",
+		"| 0 % | 60.0 | 20.0 (0.38×) | 2.00 |\n", // 20/40 in one round and 20/80 in the other
+		"| 99 % | 30.0 | 60.0 (2.00×) |\n",
+		"| all: to say so | 20.0 |  |  |\n",
+		"![Acquire + release of one of 64,512 ports](plots/alloc.svg)",
+
+		"| 1,000 destinations, 2 goroutines | 150 | 1.00 (0.01×) | 300 (2.00×) | 100 (0.67×) | 3.00 |\n",
+		"| 1 destination, 1 goroutine, 10 % writes | 20.0 | 40.0 (2.00×) |\n",
+		"| 1,000,000 destinations, ipv4, left when all is released | -0.02 | 0 |\n",
+		"![Live heap per destination of one tuple, of 1,000,000](plots/memory.svg)",
+
+		"### 28,232 ports: socket to established on loopback, p50, µs\n",
+		"| 50 % | 33.0 | 396 (12.0×) |\n",
+		"| all: the error | 0.39 | 390 (1,000×) |\n",
+		"| held | ephemera, bound ports |\n|---|---|\n| 99.9 % | 36.0 |\n",
+		"(plots/dial.svg)", "(plots/dial-64512.svg)",
+
+		"| net.Dialer, LocalAddr | 28,232 | 28,232 | 47.6 |\n",
+		"| 1,000,000 IPv4 destinations of one tuple | 528 | 12.5 | 5,989 | 4,321 | 3.00 | 0 | 312 | 140 | 49.8 |\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
@@ -54,17 +128,146 @@ func TestRenderSaysWhichBarsAreMet(t *testing.T) {
 	}
 }
 
-// A bar that nothing was measured for is neither met nor missed.
-func TestBarsOfNothingAreNotMeasured(t *testing.T) {
-	for _, bar := range bars(map[string]figures{}) {
-		if !strings.Contains(bar.row(), "not measured") {
-			t.Error(bar.row())
+func TestBarsJudgeTheMedianOfTheRounds(t *testing.T) {
+	text := rendered(t, sampled(t, nil))
+	for _, want := range []string{
+		"| alloc ÷ NextClear at 0 % | ≤ 1.50 | 3.00 | 2.50 – 3.50 | 2 | **missed** |",
+		"| alloc ÷ NextClear at 99 %, in use at random | ≤ 1.00 | 0.50 |  | 1 | met |",
+		"| alloc ÷ NextClear at 50 % | ≤ 1.50 |  |  | 0 | not measured |",
+		"| alloc: the slowest fill ÷ the fastest | ≤ 1.50 |  |  | 0 | not measured |", // of one fill there is no slowest
+		"| tuple: acquire + release over 1,000 destinations, 2 goroutines ÷ the fastest peer, xsync.Map | ≤ 1.00 | 1.50 |  | 1 | **missed** |",
+		"| tuple: Contains over 1 destination, 1 goroutine, 10 % writes ÷ the fastest peer, sharded map | ≤ 1.00 | 0.50 |  | 1 | met |",
+		"| memory: bits per tuple of a full destination | ≤ 1.30 | 1.20 |  | 1 | met |",
+		"| dial: p50 at 99.9 % ÷ at 0 % | ≤ 1.20 | 1.10 |  | 1 | met |",
+		"| dial: net.Dialer ÷ ephemera at 50 % | ≥ 30.0 | 12.0 |  | 1 | **missed** |",
+		"| dial: that nothing is free, net.Dialer ÷ ephemera | ≥ 1,000 | 1,000 |  | 1 | met |",
+		"| beyond: connections from one source address | ≥ 65,537 | 65,537 |  | 1 | met |",
+		"| beyond: the same with -n 1000000 | ≥ 1,000,000 | 999,999 |  | 1 | **missed** |",
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+}
+
+// Three digits are shown; a bar is judged by the figure itself.
+func TestABarIsNotRoundedIntoBeingMet(t *testing.T) {
+	if v := atMost("x", 1.5, []float64{1.504}).verdict(); v != "**missed**" {
+		t.Error(v)
+	}
+}
+
+func TestOfNothingAllBarsAreNotMeasured(t *testing.T) {
+	text := rendered(t, map[string]figures{})
+	if strings.Contains(text, "| met |") || strings.Contains(text, "missed") || strings.Contains(text, "NaN") {
+		t.Error(text)
+	}
+	for _, p := range parts {
+		if p.bars != nil && !strings.Contains(text, "| "+strings.Replace(p.name, "million", "beyond", 1)) {
+			t.Errorf("%s has no bar in:\n%s", p.name, text)
+		}
+	}
+}
+
+func TestHeadNamesTheCommitOfEachPartIfTheyDiffer(t *testing.T) {
+	text := rendered(t, sampled(t, map[string]string{"dial": "def with changes"}))
+	for _, want := range []string{
+		"| alloc | Some CPU, 2 cores | Linux 6 | go1.26 | commit abc | 1 May 2026 |\n",
+		"| dial | Some CPU, 2 cores | Linux 6 | go1.26 | commit def with changes | 1 May 2026 |\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+}
+
+func TestQuantileInterpolates(t *testing.T) {
+	values := []float64{4, 1, 3, 2}
+	for q, want := range map[float64]float64{0: 1, 0.25: 1.75, 0.5: 2.5, 0.75: 3.25, 1: 4} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile(%v, %v) = %v, want %v", values, q, got, want)
+		}
+	}
+	if got := quantile(nil, 0.5); !math.IsNaN(got) {
+		t.Errorf("of nothing, %v", got)
+	}
+}
+
+func TestBeyondLineReadsTheTableOfTheCommand(t *testing.T) {
+	printed := `connections                   65,537  ESTABLISHED says the kernel; each echoed
+source addresses                   1  127.0.0.1
+distinct local ports          27,361  of the 65,535 that an address has
+destinations                       4  127.0.1.1:31596 127.0.1.2:27048 …
+seconds                         5.00  until the last was open
+connections/s                 13,107
+`
+	line, err := beyondLine("ephemera", printed)
+	if want := "BenchmarkBeyond/impl=ephemera \t1\t65537 connections\t27361 local-ports\t5.00 seconds\n"; line != want || err != nil {
+		t.Errorf("%q, %v", line, err)
+	}
+	if _, err := beyondLine("ephemera", "connections/s  13,107\n"); err == nil {
+		t.Error("a rate passed for connections")
+	}
+}
+
+// A part that fails leaves the former figures, and what it printed besides them.
+func TestNothingIsLostWhenAPartFails(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll(raw, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	round, fail := 0, 0
+	p := part{name: "x", round: func(_ string, out io.Writer) error {
+		round++
+		fmt.Fprintf(out, "round %d\n", round)
+		if round == fail {
+			return errors.New("broken")
+		}
+		return nil
+	}}
+	contains := func(path, want string, unwanted bool) {
+		t.Helper()
+		text, _ := os.ReadFile(path)
+		if strings.Contains(string(text), want) == unwanted {
+			t.Errorf("%s: %q", path, text)
+		}
+	}
+	if err := p.measure("", 2); err != nil {
+		t.Fatal(err)
+	}
+	contains(raw+"x.txt", "round 1\nround 2\n", false)
+
+	fail = 4
+	if err := p.measure("", 3); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Fatal(err)
+	}
+	contains(raw+"x.txt", "round 1\nround 2\n", false)
+	contains(raw+"x.txt", "round 3", true)
+	contains(raw+"x.txt.new", "round 3\nround 4\n", false)
+}
+
+func TestOnlyTheNamedPartsRun(t *testing.T) {
+	for only, want := range map[string]string{
+		"all": "alloc tuple memory dial beyond scale", "none": "", "alloc,dial": "alloc dial", "million": "million", "nonsense": "error",
+	} {
+		chosen, err := choose(only)
+		var got []string
+		for _, p := range chosen {
+			got = append(got, p.name)
+		}
+		if err != nil {
+			got = []string{"error"}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("-only %s: %v, %v", only, got, err)
 		}
 	}
 }
 
 func TestHumanGroupsThousands(t *testing.T) {
-	for v, want := range map[float64]string{0.123: "0.12", 9.876: "9.88", 12.34: "12.3", 1234.5: "1,234", 1e9: "1,000,000,000"} {
+	for v, want := range map[float64]string{
+		0: "0", 0.123: "0.12", 9.876: "9.88", 12.34: "12.3", 1234.4: "1,234", 123456: "123,456", 1e9: "1,000,000,000", -2000: "-2,000",
+	} {
 		if got := human(v); got != want {
 			t.Errorf("human(%v) = %q, want %q", v, got, want)
 		}

@@ -120,7 +120,7 @@ func TestRenderShowsEachPart(t *testing.T) {
 		"(plots/dial.svg)", "(plots/dial-64512.svg)",
 
 		"| net.Dialer, LocalAddr | 28,232 | 28,232 | 47.6 |\n",
-		"| 1,000,000 IPv4 destinations of one tuple | 528 | 12.5 | 5,989 | 4,321 | 3.00 | 0 | 312 | 140 | 49.8 |\n",
+		"| 1,000,000 IPv4 destinations of one tuple | 528 | 12.5 | 5,989 | 4,321 | 3 | 0 | 312 | 140 | 49.8 |\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)

@@ -1,6 +1,9 @@
 package main
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // scale: one tuple.Pool that grows to a billion tuples. It has no peers and takes minutes, so it has one round.
 var scalePart = part{
@@ -42,7 +45,11 @@ func scaleTables(f figures) []table {
 			}
 			cells := []string{thousands(strconv.Itoa(n)) + " " + kind.title}
 			for _, c := range scaleColumns {
-				cells = append(cells, human(f.median(name, c.unit)))
+				cell := human(f.median(name, c.unit))
+				if strings.HasPrefix(c.unit, "over-") { // a count
+					cell, _, _ = strings.Cut(cell, ".")
+				}
+				cells = append(cells, cell)
 			}
 			t.rows = append(t.rows, cells)
 		}

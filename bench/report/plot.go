@@ -59,12 +59,16 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 		ticks = append(ticks, plot.Tick{Value: float64(i), Label: r.label})
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
-	drawn := false
+	left := [2]float64{math.Inf(1), math.Inf(-1)} // the ends of what is drawn where the legend will be
+	contenders := 0
 	for i, c := range columns {
 		var points plotter.XYs
 		for j, r := range rows {
 			if v := f.median(of(c.name, r.name), r.unit); v > 0 {
 				points = append(points, plotter.XY{X: float64(j), Y: v})
+				if j < 2 && !c.aside {
+					left = [2]float64{min(left[0], v), max(left[1], v)}
+				}
 			}
 		}
 		if len(points) == 0 || c.aside {
@@ -81,14 +85,33 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 		marks.Color, marks.Shape, marks.Radius = colours[i], shapes[i], 3.5
 		p.Add(line, marks)
 		p.Legend.Add(c.title, line, marks)
-		drawn = true
+		contenders++
 	}
-	if !drawn {
+	if contenders == 0 {
 		return nil, nil // a logarithmic scale needs a figure
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(p.Y.Min))), math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
-	p.X.Max += 0.2 // room for the last label
+	makeRoom(p, contenders, left)
+	p.X.Max += 0.2 // for the last label
 	return []chart{{file, p}}, nil
+}
+
+// makeRoom puts the legend of so many lines above or below what is drawn at the left, whose ends are given, wherever there is
+// more room, and makes more of it if that is too little.
+func makeRoom(p *plot.Plot, lines int, left [2]float64) {
+	decades := func(from, to float64) float64 { return math.Log10(to / from) }
+	const perLine = 0.055 // of the height
+	below, above := decades(p.Y.Min, left[0]), decades(left[1], p.Y.Max)
+	p.Legend.Top = above > below
+	share := perLine * float64(lines)
+	missing := (share*decades(p.Y.Min, p.Y.Max) - max(above, below)) / (1 - share)
+	switch more := math.Pow(10, max(0, missing)); {
+	case math.IsInf(left[0], 0): // nothing is in the way
+	case p.Legend.Top:
+		p.Y.Max *= more
+	default:
+		p.Y.Min /= more
+	}
 }
 
 // groups draws a bar a row beside each other for each contender, less those aside or not measured.

@@ -3,15 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,120 +16,95 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
+// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range, and ephemera
+// with the kernel's ports and no source address, and with ports that are not the kernel's and one.
+var contenders = []string{"net", "localaddr", "oneliner", "range", "bind"}
+
+// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of its own.
+var (
+	source      = netip.MustParseAddr("127.0.0.1")
+	destination = netip.MustParseAddrPort("127.0.1.1:80")
+)
+
+// contender is a way to dial.
+type contender struct {
+	name        string
+	first, last uint16
+	pool        *tuple.Pool // that chooses the ports; nil if the kernel does
+	outside     bool        // the ports are not those that the kernel would choose
+
+	// What it sets in a net.Dialer.
+	source  net.IP
+	control func(network, address string, c syscall.RawConn) error
+}
+
+// newContender returns a contender with so many ports: 32768-60999, the range of most hosts, 1024-65535, all that need no
+// privilege, or some in between. No listener's port is among them.
+func newContender(name string, ports int) (*contender, error) {
+	const usual, most = 32768, 65536 - 1024
+	if ports < 2 || ports > most || ports%2 != 0 {
+		return nil, fmt.Errorf("%d ports: take an even number, for connect leaves the last of an odd one, from 2 to %d", ports, most)
+	}
+	first := min(usual, 65536-ports)
+	c := &contender{name: name, first: uint16(first), last: uint16(first + ports - 1)}
+	set := alloc.RangeSet(c.first, c.last)
+	switch name {
+	case "net":
+	case "localaddr":
+		c.source = source.AsSlice()
+	case "oneliner":
+		c.control = c.wholeRange
+	case "range":
+		c.pool = &tuple.Pool{Ports: set}
+	case "bind":
+		c.source, c.outside = source.AsSlice(), true
+		c.pool = &tuple.Pool{Ports: set, Sources: []netip.Prefix{netip.PrefixFrom(source, source.BitLen())}}
+	default:
+		return nil, fmt.Errorf("no contender is called %q", name)
+	}
+	return c, nil
+}
+
+func (c *contender) ports() int { return int(c.last) - int(c.first) + 1 }
+
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// contenders are the plain net.Dialer, one with IP_LOCAL_PORT_RANGE over the whole range, and ephemera with the kernel's
-// ports and with others from one source address.
-var contenders = []struct {
-	name string
-	dial func() dialFunc
-}{
-	{"net", func() dialFunc { return new(net.Dialer).Dial }},
-	{"oneliner", func() dialFunc {
-		return (&net.Dialer{Control: wholeRange}).Dial
-	}},
-	{"range", func() dialFunc {
-		return (&dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(firstPort, firstPort+ports-1)}}).Dial
-	}},
-	{"bind", func() dialFunc {
-		return (&dialer.Dialer{TCP: &tuple.Pool{
-			Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
-			Ports:   alloc.RangeSet(bindFirst, bindFirst+ports-1),
-		}}).Dial
-	}},
+// dialer returns how it dials, from a port of its choice or its pool's.
+func (c *contender) dialer() dialFunc {
+	if c.pool != nil {
+		return (&dialer.Dialer{TCP: c.pool}).Dial
+	}
+	return c.netDialer(0).Dial
+}
+
+// filler returns how it dials what is only held: as dialer, but from the port that the pool of another process chose.
+func (c *contender) filler(port uint16) dialFunc {
+	nd := c.netDialer(port)
+	nd.KeepAlive = -1 // 64,512 connections would send 4,300 probes a second while others are timed
+	if c.pool != nil {
+		return (&dialer.Dialer{NetDialer: nd, TCP: c.pool}).Dial
+	}
+	return nd.Dial
+}
+
+// netDialer returns what dials from the port, from one of the kernel's choice if it is 0.
+func (c *contender) netDialer(port uint16) *net.Dialer {
+	nd := &net.Dialer{Control: c.control}
+	if c.source != nil || port != 0 {
+		nd.LocalAddr = &net.TCPAddr{IP: c.source, Port: int(port)}
+	}
+	return nd
 }
 
 // wholeRange is the best that a Control of a few lines can do: with any IP_LOCAL_PORT_RANGE the kernel starts its search at
 // random and does not try the ports of one parity first.
-func wholeRange(_, _ string, c syscall.RawConn) (err error) {
-	ends := uint32(firstPort+ports-1)<<16 | firstPort
-	controlErr := c.Control(func(fd uintptr) {
+func (c *contender) wholeRange(_, _ string, raw syscall.RawConn) (err error) {
+	ends := uint32(c.last)<<16 | uint32(c.first)
+	controlErr := raw.Control(func(fd uintptr) {
 		err = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(ends))),
 		)
 	})
 	return errors.Join(err, controlErr)
-}
-
-// request is a turn: hold so many connections, then time so many dials, which must Fail or must not.
-type request struct {
-	Hold, Dials int
-	Fail        bool
-}
-
-// contend dials address as the contender of this name, turn by turn, until standard input ends.
-func contend(name, address string) error {
-	var dial dialFunc
-	for _, c := range contenders {
-		if c.name == name {
-			dial = c.dial()
-		}
-	}
-	if dial == nil {
-		return fmt.Errorf("no contender is called %q", name)
-	}
-	var held []net.Conn
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var turn request
-		if err := in.Decode(&turn); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-		for len(held) < turn.Hold {
-			c, err := dial("tcp", address)
-			if err != nil {
-				return err
-			}
-			held = append(held, c)
-			abortOnClose(c)
-		}
-		times := make([]time.Duration, turn.Dials)
-		for i := range times {
-			start := time.Now()
-			c, err := dial("tcp", address)
-			times[i] = time.Since(start)
-			if (err != nil) != turn.Fail {
-				return fmt.Errorf("with %d of %d ports held, dial: %v", len(held), ports, err)
-			}
-			if err == nil {
-				abortOnClose(c)
-				c.Close()
-			}
-		}
-		if err := out.Encode(times); err != nil {
-			return err
-		}
-	}
-}
-
-// abortOnClose keeps TIME_WAIT out of the measurement.
-func abortOnClose(c net.Conn) { c.(interface{ SetLinger(int) error }).SetLinger(0) }
-
-// listen accepts connections on an address of its own and keeps each until the peer closes it.
-func listen() error {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:80", 1+os.Getpid()%250))
-	if err != nil {
-		return err
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(l.Addr().String()); err != nil {
-		return err
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(io.Discard, c)
-			}()
-		}
-	}()
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,22 +17,19 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range, and ephemera
-// with the kernel's ports and no source address, and with ports that are not the kernel's and one.
-var contenders = []string{"net", "localaddr", "oneliner", "range", "bind"}
+// contenders are the plain net.Dialer, one with IP_LOCAL_PORT_RANGE over the whole range, ephemera with the kernel's ports and
+// no source address, a net.Dialer with a LocalAddr, and ephemera with ports that are not the kernel's and a source address.
+var contenders = []string{"net", "oneliner", "range", "localaddr", "bind"}
 
-// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of its own.
-var (
-	source      = netip.MustParseAddr("127.0.0.1")
-	destination = netip.MustParseAddrPort("127.0.1.1:80")
-)
+// source is where all leave from, whether they say so or not.
+var source = netip.MustParseAddr("127.0.0.1")
 
 // contender is a way to dial.
 type contender struct {
 	name        string
-	first, last uint16
-	pool        *tuple.Pool // that chooses the ports; nil if the kernel does
-	outside     bool        // the ports are not those that the kernel would choose
+	first, last uint16         // the ports
+	to          netip.AddrPort // the destination, which is its own
+	pool        *tuple.Pool    // that chooses the ports; nil if the kernel does
 
 	// What it sets in a net.Dialer.
 	source  net.IP
@@ -47,6 +45,7 @@ func newContender(name string, ports int) (*contender, error) {
 	}
 	first := min(usual, 65536-ports)
 	c := &contender{name: name, first: uint16(first), last: uint16(first + ports - 1)}
+	c.to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + slices.Index(contenders, name))}), 80)
 	set := alloc.RangeSet(c.first, c.last)
 	switch name {
 	case "net":
@@ -57,7 +56,7 @@ func newContender(name string, ports int) (*contender, error) {
 	case "range":
 		c.pool = &tuple.Pool{Ports: set}
 	case "bind":
-		c.source, c.outside = source.AsSlice(), true
+		c.source = source.AsSlice()
 		c.pool = &tuple.Pool{Ports: set, Sources: []netip.Prefix{netip.PrefixFrom(source, source.BitLen())}}
 	default:
 		return nil, fmt.Errorf("no contender is called %q", name)
@@ -65,11 +64,12 @@ func newContender(name string, ports int) (*contender, error) {
 	return c, nil
 }
 
+// ports is how many there are.
 func (c *contender) ports() int { return int(c.last) - int(c.first) + 1 }
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// dialer returns how it dials, from a port of its choice or its pool's.
+// dialer returns how it dials what is timed: from a port of the kernel's choice, or its pool's.
 func (c *contender) dialer() dialFunc {
 	if c.pool != nil {
 		return (&dialer.Dialer{TCP: c.pool}).Dial
@@ -77,7 +77,7 @@ func (c *contender) dialer() dialFunc {
 	return c.netDialer(0).Dial
 }
 
-// filler returns how it dials what is only held: as dialer, but from the port that the pool of another process chose.
+// filler returns how it dials what is only held: from this port, or one of the kernel's choice if it is 0.
 func (c *contender) filler(port uint16) dialFunc {
 	nd := c.netDialer(port)
 	nd.KeepAlive = -1 // 64,512 connections would send 4,300 probes a second while others are timed
@@ -87,7 +87,6 @@ func (c *contender) filler(port uint16) dialFunc {
 	return nd.Dial
 }
 
-// netDialer returns what dials from the port, from one of the kernel's choice if it is 0.
 func (c *contender) netDialer(port uint16) *net.Dialer {
 	nd := &net.Dialer{Control: c.control}
 	if c.source != nil || port != 0 {

@@ -12,16 +12,15 @@ import (
 // holders are the processes that hold the connections of a contender: a process may often open 20,000 files, and one that
 // holds nothing has no heap to collect while it is timed.
 type holders struct {
-	contender *contender
 	processes []*process
 	room      int // for connections, in the last
 }
 
 // hold opens a connection from each port, or one of the kernel's choice where it is 0.
-func (h *holders) hold(ports []uint16) error {
+func (h *holders) hold(c *contender, ports []uint16) error {
 	for len(ports) > 0 {
 		if h.room == 0 {
-			if err := h.add(); err != nil {
+			if err := h.add(c); err != nil {
 				return err
 			}
 		}
@@ -35,7 +34,7 @@ func (h *holders) hold(ports []uint16) error {
 	return nil
 }
 
-func (h *holders) add() error {
+func (h *holders) add(c *contender) error {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
@@ -44,7 +43,7 @@ func (h *holders) add() error {
 	if files.Max <= own {
 		return fmt.Errorf("a process may open %d files, which is too few to hold connections: raise it (ulimit -Hn)", files.Max)
 	}
-	p, err := start(nil, "holder", h.contender.name, strconv.Itoa(h.contender.ports()))
+	p, err := start(nil, "holder", c.name, strconv.Itoa(c.ports()))
 	if err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func (c *contender) holder() error {
 	var held []net.Conn
 	return serve(func(ports []uint16) (int, error) {
 		for _, port := range ports {
-			conn, err := c.filler(port)("tcp", destination.String())
+			conn, err := c.filler(port)("tcp", c.to.String())
 			if err != nil {
 				return 0, err
 			}

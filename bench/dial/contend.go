@@ -25,84 +25,66 @@ type timing struct {
 	CPU   time.Duration
 }
 
-// contend takes turns in a namespace of its own.
+// contend takes turns.
 func (c *contender) contend() error {
 	if err := c.setUp(); err != nil {
 		return err
 	}
-	h := holders{contender: c}
-	defer h.stop()
-	held := 0
+	f := filling{contender: c}
+	defer f.stop()
 	return serve(func(t turn) (timing, error) {
-		ports, err := c.choose(t.Hold - held)
-		if err != nil {
+		if err := f.fill(t.Hold); err != nil {
 			return timing{}, err
 		}
-		if err := h.hold(ports); err != nil {
-			return timing{}, err
-		}
-		held += len(ports)
-		return c.time(t.Dials, held == c.ports())
+		return c.time(t.Dials, f.held == c.ports())
 	})
 }
 
-// setUp makes the network of the contender.
+// setUp makes the network that the contender is in its own, or that of its heat, and its destination.
 func (c *contender) setUp() error {
 	if err := netns.Up(); err != nil {
 		return err
 	}
-	sysctls := [][2]string{
-		{"core/somaxconn", "1000000"},
+	sysctls := []struct{ name, value string }{
+		{"core/somaxconn", fmt.Sprint(backlog)},
 		{"ipv4/ip_local_port_range", fmt.Sprint(c.first, " ", c.last)},
 	}
-	if c.outside {
-		sysctls = append(sysctls[:1], [][2]string{{"ipv4/ip_unprivileged_port_start", "0"}, {"ipv4/ip_local_port_range", "1 1023"}}...)
+	if c.name == "bind" { // the kernel's own range lies outside
+		sysctls[1] = struct{ name, value string }{"ipv4/ip_unprivileged_port_start", "0"}
+		sysctls = append(sysctls, struct{ name, value string }{"ipv4/ip_local_port_range", "1 1023"})
 	}
 	for _, s := range sysctls {
-		if err := os.WriteFile("/proc/sys/net/"+s[0], []byte(s[1]), 0); err != nil {
+		if err := os.WriteFile("/proc/sys/net/"+s.name, []byte(s.value), 0); err != nil {
 			return err
 		}
 	}
-	return listen()
+	return c.listen()
 }
 
-// listen listens at the destination, and accepts nothing.
-func listen() error {
+// backlog is more than all the ports and all dials of a run, which stay in the queue when they are closed.
+const backlog = 1_000_000
+
+// listen listens at the destination and accepts nothing: the kernel then makes both ends of a connection within connect(2),
+// and no other process wakes up while one is timed. The socket is not package net's, whose poller would wake up this one.
+func (c *contender) listen() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	address := &unix.SockaddrInet4{Port: int(destination.Port()), Addr: destination.Addr().As4()}
-	if err := unix.Bind(fd, address); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(c.to.Port()), Addr: c.to.Addr().As4()}); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	return os.NewSyscallError("listen", unix.Listen(fd, 1_000_000))
-}
-
-// choose chooses the ports of n more connections; all are 0 where the kernel is to choose.
-func (c *contender) choose(n int) ([]uint16, error) {
-	ports := make([]uint16, max(0, n))
-	if c.pool == nil {
-		return ports, nil
-	}
-	for i := range ports {
-		t, err := c.pool.TryAcquire(destination)
-		if err != nil {
-			return nil, err
-		}
-		ports[i] = t.Src().Port()
-	}
-	return ports, nil
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
 }
 
 // time times n dials, which must fail if nothing is free and must not if something is.
 func (c *contender) time(n int, full bool) (timing, error) {
 	result := timing{Dials: make([]time.Duration, n)}
-	dial := c.dialer()
+	dial, to := c.dialer(), c.to.String()
 	before := cpuTime()
 	for i := range result.Dials {
 		start := time.Now()
-		conn, err := dial("tcp", destination.String())
+		conn, err := dial("tcp", to)
 		result.Dials[i] = time.Since(start)
 		if (err != nil) != full {
 			return timing{}, fmt.Errorf("a dial with every port held: %t; its error: %w", full, err)

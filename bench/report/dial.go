@@ -7,7 +7,7 @@ var dialPart = part{
 	command: "go run ./bench/dial",
 	build:   []string{"build", "./bench/dial"},
 	round:   runs(),
-	rounds:  3,
+	rounds:  1, // of 51 turns
 	bars:    dialBars,
 	tables:  dialTables,
 	charts:  dialCharts,

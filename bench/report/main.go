@@ -31,7 +31,7 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("report: ")
 	only := flag.String("only", "all", "the parts to run, with commas: "+strings.Join(names(), ", ")+", or all, or none")
-	rounds := flag.Int("rounds", 0, "rounds of each part that has several (default 10 for Go benchmarks, 3 for dial and beyond)")
+	rounds := flag.Int("rounds", 0, "rounds of each part that has several (default 10 for Go benchmarks, 3 for beyond)")
 	flag.Parse()
 	if _, err := os.Stat(results); err != nil {
 		log.Fatalf("run it from the root of the repository: %v", err)

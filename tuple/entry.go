@@ -40,30 +40,50 @@ func (en *entry) has(h hold) bool {
 	return atomic.LoadUint64(&en[1]) == uint64(h) || atomic.LoadUint64(&en[2]) == uint64(h) || atomic.LoadUint64(&en[3]) == uint64(h)
 }
 
-// acquire takes a free port of the source whose turn it is among n. It fails if no lane is free. The ports are more than
-// the lanes, so none else can keep it from finding one.
-func (en *entry) acquire(n uint64, pl *plan, r uint64) (h hold, ok bool) {
-	j := 0
-	for en.lane(j).port() != 0 {
-		if j++; j == laneCount {
-			return 0, false
-		}
+// acquire takes a free port of the source whose turn it is. It fails if no lane is free.
+func (en *entry) acquire(from *sources, pl *plan, r uint64) (h hold, ok bool) {
+	j := en.freeLane()
+	if j < 0 {
+		return 0, false
 	}
 	number := uint64(0)
-	if n > 1 {
-		turn := en.turnLane()
-		if number = en.lane(turn).number() + 1; number == n {
-			number = 0
-		}
-		if j != turn {
-			en.setLast(en[0]&^metaTurns | uint64(j)<<metaTurn)
+	if from.n > 1 {
+		number = en.turn(from.n)
+	}
+	return en.take(j, number, from, pl, r), true
+}
+
+// turn is the number of the source whose turn it is among n.
+func (en *entry) turn(n uint64) uint64 {
+	number := en.lane(en.turnLane()).number() + 1
+	if number >= n {
+		return 0
+	}
+	return number
+}
+
+// freeLane returns the first free lane, negative if there is none.
+func (en *entry) freeLane() int {
+	for j := range laneCount {
+		if en.lane(j).port() == 0 {
+			return j
 		}
 	}
+	return -1
+}
+
+// take takes a free port of a source into the free lane j: it was the source's turn. The ports are more than the lanes, so
+// none else can keep it from finding one.
+func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) hold {
+	if from.n > 1 && j != en.turnLane() {
+		en.setLast(en[0]&^metaTurns | uint64(j)<<metaTurn)
+	}
+	table := from.table(number)
 	for {
-		h = holdOf(number, pl.ports.Draw(r, pl.rand))
+		h := holdOf(number, table.Draw(r, pl.rand))
 		if en.find(h) < 0 {
 			en.setLane(j, h)
-			return h, true
+			return h
 		}
 		r = pl.rand()
 	}

@@ -2,7 +2,6 @@ package tuple
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"sync"
@@ -38,8 +37,17 @@ type Pool struct {
 	// Ports are the source ports. The zero Set means 1024-65535.
 	Ports alloc.Set
 
+	// Policy says which source a tuple is taken from. The zero Policy is Rotate.
+	Policy Policy
+
 	// MaxWaiters is how many Acquire calls may wait for one destination. 0 means 1,024; if negative, none may.
 	MaxWaiters int
+
+	// Scope maps a destination to the space in which source ports must be unique. nil means that each destination is a
+	// space of its own. Behind a NAT of destinations, a sidecar or a virtual address, several destinations are one to whoever
+	// sees the packets: map them to the same, which must be of their family and have a port. A scope must always have the
+	// same result, and must not use the Pool.
+	Scope func(dst netip.AddrPort) netip.AddrPort
 
 	rand  func() uint64 // nil: math/rand/v2's
 	init  sync.Mutex
@@ -51,8 +59,9 @@ const shards = 64
 
 type state struct {
 	shards [shards]shard // first, for it begins a cache line
-	plan   *plan
 	seed   maphash.Seed
+	rand   func() uint64
+	tables tables
 }
 
 func (p *Pool) ready() *state {
@@ -63,9 +72,12 @@ func (p *Pool) ready() *state {
 	defer p.init.Unlock()
 	st := p.state.Load()
 	if st == nil {
-		st = &state{plan: newPlan(p), seed: maphash.MakeSeed()}
+		st = &state{seed: maphash.MakeSeed()}
+		pl := newPlan(p, &st.tables)
+		st.rand = pl.rand
 		for i := range st.shards {
 			sh := &st.shards[i]
+			sh.plan.Store(pl)
 			sh.v4.seed, sh.v6.seed = st.seed, st.seed
 			sh.due.Store(never)
 		}
@@ -80,26 +92,23 @@ func (st *state) shard(key dstKey) (*shard, uint64) {
 	return &st.shards[hash%shards], hash
 }
 
+// space returns the port space of a destination; it is not valid if dst is no destination.
+func (p *Pool) space(dst addr, port uint16) dstKey {
+	key := dstKeyOf(dst, port)
+	if p.Scope == nil || !key.isValid() {
+		return key
+	}
+	scope := p.Scope(key.netip())
+	return dstKeyOf(addrFrom(scope.Addr()), scope.Port())
+}
+
 // TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an
 // ErrExhausted, in fact an *ExhaustedError.
 func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
-	st := p.ready()
-	key, from, err := st.plan.towards(dst)
-	if err != nil {
-		return Tuple{}, err
+	if t, ok := p.quick(dst); ok {
+		return t, nil
 	}
-	sh, hash := st.shard(key)
-	r := st.plan.rand() // before the lock, which others may wait for
-	sh.mu.Lock()
-	h, ok := sh.acquire(key, hash, st.plan, r)
-	if !ok {
-		err = sh.exhausted(key, hash, nil)
-	}
-	sh.mu.Unlock()
-	if err != nil {
-		return Tuple{}, err
-	}
-	return from.tuple(h, key), nil
+	return p.acquire(nil, &Request{Dst: dst})
 }
 
 // Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first
@@ -108,47 +117,47 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 // If ctx ends while it waits, or MaxWaiters others wait already, the error Is ErrExhausted, and ctx.Err() or ErrQueueFull
 // too. If ctx has ended before, the error Is ctx.Err() alone.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
+	if ctx.Err() == nil {
+		if t, ok := p.quick(dst); ok {
+			return t, nil
+		}
+	}
+	return p.acquire(ctx, &Request{Dst: dst})
+}
+
+// quick is what nearly every acquire comes to, in a pool that makes no use of policies, quotas and so on. Where it fails,
+// acquire finds out why.
+func (p *Pool) quick(dst netip.AddrPort) (Tuple, bool) {
+	to := addrFrom(dst.Addr())
+	key := p.space(to, dst.Port())
 	st := p.ready()
-	key, from, err := st.plan.towards(dst)
-	if err != nil {
-		return Tuple{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return Tuple{}, fmt.Errorf("tuple: acquire towards %v: %w", dst, err)
-	}
 	sh, hash := st.shard(key)
-	r := st.plan.rand()
+	r := st.rand() // before the lock, which others may wait for
 	sh.mu.Lock()
-	h, ok := sh.acquire(key, hash, st.plan, r)
-	if ok {
+	pl := sh.plan.Load()
+	from := pl.sources(key)
+	if !pl.plain || from.n == 0 || !key.isValid() {
 		sh.mu.Unlock()
-		return from.tuple(h, key), nil
+		return Tuple{}, false
 	}
-	place, ok := sh.join(key, hash, st.plan)
-	if !ok {
-		defer sh.mu.Unlock()
-		return Tuple{}, sh.exhausted(key, hash, ErrQueueFull)
-	}
+	h, ok := sh.acquire(key, hash, pl, r)
 	sh.mu.Unlock()
-	h, err = sh.await(ctx, key, hash, place, st.plan)
-	if err != nil {
-		return Tuple{}, err
+	if !ok {
+		return Tuple{}, false
 	}
-	return from.tuple(h, key), nil
+	return Tuple{from.at(h.number()), to, h.port(), dst.Port()}, true
 }
 
 // Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
 // is not in Sources, or its port is not in Ports.
 func (p *Pool) Reserve(t Tuple) bool {
-	st := p.ready()
-	key, h, ok := st.plan.find(&t)
-	if !ok {
-		return false
-	}
-	sh, hash := st.shard(key)
+	key := p.space(t.dst, t.dstPort)
+	sh, hash := p.ready().shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.reserve(key, hash, h, st.plan)
+	pl := sh.plan.Load()
+	h, ok := pl.find(key, &t)
+	return ok && sh.reserve(key, hash, h, pl)
 }
 
 // Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever holds t
@@ -158,32 +167,28 @@ func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 // Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
 // (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use.
 func (p *Pool) Retire(t Tuple, d time.Duration) bool {
-	st := p.ready()
-	key, h, ok := st.plan.find(&t)
-	if !ok {
-		return false
-	}
-	sh, hash := st.shard(key)
+	key := p.space(t.dst, t.dstPort)
+	sh, hash := p.ready().shard(key)
 	sh.mu.Lock()
-	ok = sh.retire(key, hash, h, d, st.plan)
+	pl := sh.plan.Load()
+	h, ok := pl.find(key, &t)
+	ok = ok && sh.retire(key, hash, h, d, pl)
 	sh.mu.Unlock()
 	return ok
 }
 
 // Contains reports whether t is in use or retired. It seldom takes a lock.
 func (p *Pool) Contains(t Tuple) bool {
-	st := p.ready()
-	key, h, ok := st.plan.find(&t)
-	if !ok {
-		return false
-	}
-	sh, hash := st.shard(key)
-	if held, known := sh.has(key, hash, h, st.plan); known {
+	key := p.space(t.dst, t.dstPort)
+	sh, hash := p.ready().shard(key)
+	if held, known := sh.has(key, hash, &t); known {
 		return held
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.contains(key, hash, h, st.plan)
+	pl := sh.plan.Load()
+	h, ok := pl.find(key, &t)
+	return ok && sh.contains(key, hash, h, pl)
 }
 
 // Stats is how much a Pool holds.
@@ -202,7 +207,7 @@ func (p *Pool) Stats() Stats {
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
-		sh.settle(st.plan)
+		sh.settle(sh.plan.Load())
 		sum.InUse += sh.inUse
 		sum.Retired += sh.cool.n
 		sum.Waiting += sh.waiting

@@ -8,24 +8,32 @@ import (
 
 const defaultMaxWaiters = 1024
 
-// waiter is an Acquire that waits. Whoever frees a tuple gives it to the first in line, under the lock, so nobody barges in.
+// waiter is an acquire that waits. Whoever frees what it waits for gives it to it, under the lock, so nobody barges in.
 type waiter struct {
-	got chan hold // has room for one
+	ask
+	got chan Tuple // has room for one
 }
 
-// join puts a waiter at the end of the line for key, towards which nothing is free. It fails if the line is full.
-func (sh *shard) join(key dstKey, hash uint64, pl *plan) (*list.Element, bool) {
-	at, _ := sh.entries(key).find(key, hash)
-	d := at.destination()
+// fits reports whether the waiter can do with h, which is free.
+func (w *waiter) fits(h hold, from *sources) bool {
+	return h.number() < from.n && (w.src == (addr{}) || w.src == from.at(h.number())) &&
+		(w.table == nil || w.table.Contains(h.port()))
+}
+
+// join puts a waiter at the end of the line for its destination, towards which nothing that will do is free. It fails if the
+// line is full.
+func (sh *shard) join(a *ask, pl *plan) (*list.Element, bool) {
+	at, _ := sh.entries(a.key).find(a.key, a.hash)
+	if at.waiting() >= pl.maxWaiters {
+		return nil, false
+	}
+	d := sh.large(a, pl)
 	if d.waiters == nil {
 		d.waiters = list.New()
 	}
-	if d.waiters.Len() >= pl.maxWaiters {
-		return nil, false
-	}
 	sh.waiting++
-	e := d.waiters.PushBack(&waiter{make(chan hold, 1)})
-	sh.setWake(pl)
+	e := d.waiters.PushBack(&waiter{*a, make(chan Tuple, 1)})
+	sh.setWake()
 	return e, true
 }
 
@@ -39,9 +47,37 @@ func (sh *shard) leave(d *destination, e *list.Element) *waiter {
 	return d.waiters.Remove(e).(*waiter)
 }
 
+// serve gives h, which has just become free, to the first in line that can do with it, if there is one. Nothing else that
+// they wait for is free.
+func (sh *shard) serve(d *destination, h hold, pl *plan) {
+	for e := d.waiters.Front(); e != nil; e = e.Next() {
+		if w := e.Value.(*waiter); w.fits(h, d.from) {
+			d.reserve(h, pl)
+			sh.inUse++
+			sh.leave(d, e).got <- w.tuple(h, d.from)
+			return
+		}
+	}
+}
+
+// serveAll gives those in line what the sources have that the pool has now.
+func (sh *shard) serveAll(d *destination, pl *plan) {
+	if !d.isWaitedFor() {
+		return
+	}
+	for e := d.waiters.Front(); e != nil; {
+		w, next := e.Value.(*waiter), e.Next()
+		if h, ok := d.acquireFor(&w.ask, sh.choose(&w.ask, pl, d, nil), pl); ok {
+			sh.inUse++
+			sh.leave(d, e).got <- w.tuple(h, d.from)
+		}
+		e = next
+	}
+}
+
 // setWake sees to it that those who wait get what cools down: while somebody waits and something is retired, a timer
 // calls settle when the first of it comes free.
-func (sh *shard) setWake(pl *plan) {
+func (sh *shard) setWake() {
 	if sh.waiting == 0 || sh.cool.empty() {
 		return
 	}
@@ -53,32 +89,34 @@ func (sh *shard) setWake(pl *plan) {
 	sh.wake = time.AfterFunc(in, func() {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		sh.settle(pl)
-		sh.setWake(pl)
+		sh.settle(sh.plan.Load())
+		sh.setWake()
 	})
 }
 
-// await waits for what its place in the line for key brings.
-func (sh *shard) await(ctx context.Context, key dstKey, hash uint64, e *list.Element, pl *plan) (hold, error) {
+// await waits for what its place in line brings.
+func (sh *shard) await(ctx context.Context, e *list.Element) (Tuple, error) {
 	w := e.Value.(*waiter)
 	select {
-	case h := <-w.got:
-		return h, nil
+	case t := <-w.got:
+		return t, nil
 	case <-ctx.Done():
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	pl := sh.plan.Load()
 	sh.settle(pl)
 	select {
-	case h := <-w.got: // both happened: the next in line has more use for it
-		sh.retire(key, hash, h, 0, pl)
-		return 0, sh.exhausted(key, hash, ctx.Err())
+	case t := <-w.got: // both happened: the next in line has more use for it
+		h, _ := pl.find(w.key, &t)
+		sh.retire(w.key, w.hash, h, 0, pl)
+		return Tuple{}, sh.exhausted(&w.ask, ctx.Err())
 	default:
 	}
-	at, _ := sh.entries(key).find(key, hash)
+	at, _ := sh.entries(w.key).find(w.key, w.hash)
 	d := at.destination()
 	sh.leave(d, e)
-	err := sh.exhausted(key, hash, ctx.Err())
+	err := sh.exhausted(&w.ask, ctx.Err())
 	at.e.reduce(at, d, pl)
-	return 0, err
+	return Tuple{}, err
 }

@@ -38,8 +38,10 @@ func newDense(a *Allowed, shared bool) *dense {
 
 func (d *dense) free(i uint) bool { return d.words[i/64]>>(i%64)&1 != 0 }
 
-// freeShared is free for a reader without the lock.
-func (d *dense) freeShared(i uint) bool { return atomic.LoadUint64(&d.words[i/64])>>(i%64)&1 != 0 }
+// freeShared is free for a reader without the lock, whose Space may have come to hold the ports of another table.
+func (d *dense) freeShared(i uint) bool {
+	return i/64 < uint(len(d.words)) && atomic.LoadUint64(&d.words[i/64])>>(i%64)&1 != 0
+}
 
 func (d *dense) take(i uint) {
 	d.flip(i)

@@ -12,7 +12,7 @@ const (
 	// Rotate lets the sources take turns towards each destination.
 	Rotate Policy = iota
 
-	// LeastUsed takes the source from which the fewest tuples towards the destination are held, in use or retired.
+	// LeastUsed takes the source of whose ports the fewest are held towards the destination, in use or retired.
 	LeastUsed
 
 	// StickyDst always takes the same source towards the same destination.

@@ -93,14 +93,14 @@ func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, ok bool) {
 	sh.settle(pl)
 	if h, ok = sh.acquireLane(a, pl); !ok {
 		d := sh.large(a, pl)
-		if h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl); !ok {
-			at, _ := sh.entries(a.key).find(a.key, a.hash)
-			at.e.reduce(at, d, pl)
-			return 0, false
-		}
+		h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl)
+		at, _ := sh.entries(a.key).find(a.key, a.hash)
+		at.e.reduce(at, d, pl) // where it was made large for this one request
 	}
-	sh.inUse++
-	return h, true
+	if ok {
+		sh.inUse++
+	}
+	return h, ok
 }
 
 // acquireLane takes a free port into a lane. It fails if the destination is a large one, or must become one.

@@ -3,10 +3,10 @@ package tuple_test
 import (
 	"fmt"
 	"maps"
-	"os"
-	"runtime/debug"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -40,7 +40,12 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 func inBubble(t *testing.T, f func()) {
 	var failed any
 	synctest.Test(t, func(*testing.T) {
-		defer func() { failed = recover(); if os.Getenv("DBG")!="" && failed != nil { fmt.Printf("%T %v\n%s\n", failed, failed, debug.Stack()) } }()
+		defer func() {
+			failed = recover()
+			if os.Getenv("DBG") != "" && failed != nil {
+				fmt.Printf("%T %v\n%s\n", failed, failed, debug.Stack())
+			}
+		}()
 		f()
 	})
 	if failed != nil {

@@ -38,7 +38,7 @@ func (sh *shard) check(st *state) error {
 				continue
 			}
 			key := s.key(i)
-			if found, ok := e.find(key, key.hash(st.seed)); !ok || found.i != i || sh.entries(key) != e {
+			if found, ok := e.find(key, key.hash(&st.seed)); !ok || found.i != i || sh.entries(key) != e {
 				return fmt.Errorf("%v lies in slot %d and is not found there", key.netip(), i)
 			}
 			if other, _ := st.shard(key); other != sh {
@@ -203,7 +203,7 @@ func (c *cooldown) check(sh *shard, st *state) error {
 			if j > 0 && r.until < q.at(j-1).until {
 				return fmt.Errorf("the queue of %v is out of order", q.delay)
 			}
-			at, found := sh.entries(r.key).find(r.key, r.key.hash(st.seed))
+			at, found := sh.entries(r.key).find(r.key, r.key.hash(&st.seed))
 			if !found || !at.contains(r.hold) || at.isInUse(r.hold) {
 				return fmt.Errorf("port %d cools down and is not retired", r.hold.port())
 			}

@@ -67,7 +67,7 @@ func (p *Pool) Wrapped() int {
 		for _, e := range []*entries{&st.shards[i].v4, &st.shards[i].v6} {
 			if s := e.slots.Load(); s != nil {
 				for i := s.keyWords - 1; i < len(s.words); i += s.size {
-					if s.words[i] != 0 && s.home(s.key(i).hash(st.seed)) > i {
+					if s.words[i] != 0 && s.home(s.key(i).hash(&st.seed)) > i {
 						n++
 					}
 				}

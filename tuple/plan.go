@@ -3,6 +3,7 @@ package tuple
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -23,10 +24,11 @@ type plan struct {
 	rand       func() uint64
 	err        error // what is wrong with the fields
 	spares     *spares
+	owners     maphash.Seed // for StickyOwner
 }
 
 func newPlan(p *Pool, tables *tables) *plan {
-	pl := &plan{plain: p.Policy == Rotate, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand, spares: new(spares)}
+	pl := &plan{plain: p.Policy == Rotate, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand, spares: new(spares), owners: maphash.MakeSeed()}
 	if pl.rand == nil {
 		pl.rand = rand.Uint64
 	}

@@ -52,7 +52,7 @@ func (sh *shard) choose(a *ask, pl *plan, d *destination, en *entry) uint64 {
 	case policy == StickyDst:
 		return sh.sticky(from, d, a.key.hash(sh.v4.seed))
 	case policy == StickyOwner && a.owner != "":
-		return sh.sticky(from, d, maphash.String(sh.v4.seed, a.owner))
+		return sh.sticky(from, d, maphash.String(pl.owners, a.owner))
 	case d != nil:
 		return d.turn
 	case en != nil:

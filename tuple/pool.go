@@ -2,7 +2,6 @@ package tuple
 
 import (
 	"context"
-	"hash/maphash"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -59,7 +58,7 @@ const shards = 64
 
 type state struct {
 	shards [shards]shard // first, for it begins a cache line
-	seed   maphash.Seed
+	seed   seed
 	rand   func() uint64
 	tables tables
 }
@@ -72,13 +71,13 @@ func (p *Pool) ready() *state {
 	defer p.init.Unlock()
 	st := p.state.Load()
 	if st == nil {
-		st = &state{seed: maphash.MakeSeed()}
+		st = &state{seed: newSeed()}
 		pl := newPlan(p, &st.tables)
 		st.rand = pl.rand
 		for i := range st.shards {
 			sh := &st.shards[i]
 			sh.plan.Store(pl)
-			sh.v4.seed, sh.v6.seed = st.seed, st.seed
+			sh.v4.seed, sh.v6.seed = &st.seed, &st.seed
 			sh.due.Store(never)
 		}
 		p.state.Store(st)
@@ -88,7 +87,7 @@ func (p *Pool) ready() *state {
 
 // shard returns the hash of a destination and the shard that it falls to.
 func (st *state) shard(key dstKey) (*shard, uint64) {
-	hash := key.hash(st.seed)
+	hash := key.hash(&st.seed)
 	return &st.shards[hash%shards], hash
 }
 

@@ -35,9 +35,9 @@ func (en *entry) find(h hold) int {
 	return -1
 }
 
-// has is find for a reader without the lock.
+// has is find for a reader without the lock. It has no branch, for which lane it is is hard to predict.
 func (en *entry) has(h hold) bool {
-	return atomic.LoadUint64(&en[1]) == uint64(h) || atomic.LoadUint64(&en[2]) == uint64(h) || atomic.LoadUint64(&en[3]) == uint64(h)
+	return min(atomic.LoadUint64(&en[1])^uint64(h), atomic.LoadUint64(&en[2])^uint64(h), atomic.LoadUint64(&en[3])^uint64(h)) == 0
 }
 
 // acquire takes a free port of the source whose turn it is. It fails if no lane is free.

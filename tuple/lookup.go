@@ -16,27 +16,33 @@ func (sh *shard) has(key dstKey, hash uint64, t *Tuple) (held, known bool) {
 	}
 	from := sh.plan.Load().sources(key) // after seq: when the plan changes, so do the numbers in the entries
 	h, known := from.find(t)
-	if !known {
-		return false, e.seq.Load() == seq
+	if s := e.slots.Load(); known && s != nil {
+		i := s.home(hash)
+		found := s.keyWords == 1 && atomic.LoadUint64(&s.words[i])&^metaBits == key.last
+		if !found { // at home already, as most are: 2 ns less
+			i, found = s.find(key, hash)
+		}
+		if found {
+			held, known = s.has(i, h, from)
+		}
+	} else {
+		known = true
 	}
-	if at, found := e.find(key, hash); found {
-		held, known = at.has(h, from)
-	}
-	if !known || e.seq.Load() != seq || held && due != never && due <= now() {
+	if !known || e.seq.Load() != seq || due != never && held && due <= now() { // held last: it is hard to predict
 		return false, false
 	}
 	return held, true
 }
 
-func (at place) has(h hold, from *sources) (held, known bool) {
-	en := at.entry()
+func (s *slots) has(i int, h hold, from *sources) (held, known bool) {
+	en := s.at(i)
 	if atomic.LoadUint64(&en[0])&metaLarge == 0 {
 		return en.has(h), true
 	}
-	if at.s.large == nil { // there is another table by now
+	if s.large == nil { // there is another table by now
 		return false, false
 	}
-	d := at.s.largeAt(at.i).Load()
+	d := s.largeAt(i).Load()
 	if d == nil {
 		return false, false
 	}

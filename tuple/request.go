@@ -18,8 +18,8 @@ type Request struct {
 	// Src is the source address, one of the pool's Sources. A pool without Sources has none to choose from.
 	Src netip.Addr
 
-	// Ports are the source ports to choose among, so far as the pool has them: alloc.Set.Slice, or those that are 3 modulo
-	// 16 for a database driver that picks the server's shard by the port. Make a set once and use it for many requests: the
+	// Ports are the source ports to choose among, so far as the pool has them: an alloc.Set.Slice, or "1027-65535/16",
+	// those that are 3 modulo 16, for a database that picks the shard by the client's port. Make a set once and use it for many requests: the
 	// first one with a new set costs 0.2 ms.
 	Ports alloc.Set
 

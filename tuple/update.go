@@ -194,7 +194,10 @@ func (en *entry) move(was, is *sources) {
 			h, _ = renumber(h, was, is)
 			en.setLane(j, h)
 		default:
-			number, _ := is.liveNumber(was.at(h.number()))
+			number, ok := is.liveNumber(was.at(h.number()))
+			if !ok {
+				number = 0 // that of a source, which the next move will look for
+			}
 			en.setLane(j, holdOf(number, 0))
 		}
 	}

@@ -73,6 +73,7 @@ func (pl *plan) setSources(v4, v6 sources) {
 	for _, s := range []*sources{&pl.v4, &pl.v6} {
 		for _, b := range s.blocks[:s.live] {
 			pl.lanes = pl.lanes && b.table.Len() > laneCount
+			s.capacity += (b.end - b.begin) * uint64(b.table.Len())
 		}
 	}
 }

@@ -200,7 +200,8 @@ type Stats struct {
 }
 
 // Stats counts what p holds. Each destination is counted at one instant, but not all at the same: the figures are exact
-// when nothing happens meanwhile.
+// when nothing happens meanwhile. It takes 64 locks, one after the other, and adds up what is counted anyway: a few
+// microseconds, however much p holds.
 func (p *Pool) Stats() Stats {
 	st := p.ready()
 	var sum Stats

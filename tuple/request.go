@@ -128,7 +128,7 @@ func (sh *shard) acquireLane(a *ask, pl *plan) (h hold, ok bool) {
 		return en.take(j, number, from, pl, pl.rand()), true
 	}
 	h = holdOf(number, from.table(number).Draw(pl.rand(), pl.rand))
-	e.add(a.key, a.hash, 0, [laneCount]uint64{uint64(h)})
+	e.add(a.key, a.hash, metaNew, [laneCount]uint64{uint64(h)})
 	return h, true
 }
 

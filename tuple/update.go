@@ -193,6 +193,7 @@ func (en *entry) move(was, is *sources) {
 		case h.port() != 0:
 			h, _ = renumber(h, was, is)
 			en.setLane(j, h)
+		case j == peakLane && en.hasPeakLane():
 		default:
 			number, ok := is.liveNumber(was.at(h.number()))
 			if !ok {

@@ -15,7 +15,7 @@ import (
 // another plan.
 type plan struct {
 	v4, v6     sources
-	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota
+	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no trace
 	policy     Policy
 	ports      alloc.Set // of a source that has none of its own
 	lanes      bool      // whether entries hold tuples: not if a source may have no free port though a lane is free
@@ -26,7 +26,7 @@ type plan struct {
 }
 
 func newPlan(p *Pool, tables *tables) *plan {
-	pl := &plan{plain: p.Policy == Rotate, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand, spares: new(spares)}
+	pl := &plan{plain: p.Policy == Rotate && p.Trace == nil, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand, spares: new(spares)}
 	if pl.rand == nil {
 		pl.rand = rand.Uint64
 	}

@@ -49,6 +49,9 @@ type Pool struct {
 	// same result, and must not use the Pool.
 	Scope func(dst netip.AddrPort) netip.AddrPort
 
+	// Trace is told what happens to tuples. nil traces nothing.
+	Trace *Trace
+
 	rand  func() uint64 // nil: math/rand/v2's
 	init  sync.Mutex
 	state atomic.Pointer[state]
@@ -154,10 +157,14 @@ func (p *Pool) Reserve(t Tuple) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	return ok && sh.reserve(key, hash, h, pl)
+	ok = ok && sh.reserve(key, hash, h, pl)
+	sh.mu.Unlock()
+	if ok && p.Trace != nil {
+		p.Trace.acquired(pl.tuple(key, h, &t), 0)
+	}
+	return ok
 }
 
 // Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever holds t
@@ -174,6 +181,9 @@ func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	h, ok := pl.find(key, &t)
 	ok = ok && sh.retire(key, hash, h, d, pl)
 	sh.mu.Unlock()
+	if ok && p.Trace != nil {
+		p.Trace.ended(pl.tuple(key, h, &t), d)
+	}
 	return ok
 }
 

@@ -49,8 +49,8 @@ func (a *ask) tuple(h hold, from *sources) Tuple {
 	return Tuple{from.at(h.number()), a.to, h.port(), a.dst.Port()}
 }
 
-// acquire serves a request. It waits if there is a context.
-func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
+// serve serves a request. It waits if there is a context, and calls waits when it begins to, unless that is nil.
+func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, error) {
 	st := p.ready()
 	to := addrFrom(r.Dst.Addr())
 	a := ask{dst: r.Dst, to: to, key: p.space(to, r.Dst.Port()), src: addrFrom(r.Src), owner: r.Owner}
@@ -85,6 +85,9 @@ func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
 		return Tuple{}, sh.exhausted(&a, ErrQueueFull)
 	}
 	sh.mu.Unlock()
+	if waits != nil {
+		waits()
+	}
 	return sh.await(ctx, place)
 }
 

@@ -111,7 +111,7 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 	if t, ok := p.quick(dst); ok {
 		return t, nil
 	}
-	return p.acquire(nil, &Request{Dst: dst})
+	return p.acquire(atOnce, &Request{Dst: dst})
 }
 
 // Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first

@@ -29,7 +29,7 @@ type Request struct {
 
 // TryAcquireFor is TryAcquire for a request. Among the free ports that will do, every one is equally likely. What it costs
 // does not depend on how few there are.
-func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(nil, &r) }
+func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(atOnce, &r) }
 
 // AcquireFor is Acquire for a request.
 func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) { return p.acquire(ctx, &r) }
@@ -48,6 +48,9 @@ type ask struct {
 func (a *ask) tuple(h hold, from *sources) Tuple {
 	return Tuple{from.at(h.number()), a.to, h.port(), a.dst.Port()}
 }
+
+// atOnce is the context of an acquire that does not wait: none.
+var atOnce context.Context
 
 // serve serves a request. It waits if there is a context, and calls waits when it begins to, unless that is nil.
 func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, error) {

@@ -99,6 +99,9 @@ func (en *entry) check(from *sources, pl *plan) error {
 	if !pl.lanes {
 		return fmt.Errorf("its tuples lie in lanes: %x", en[1:])
 	}
+	if en.peak() < inUse+retired {
+		return fmt.Errorf("its peak is %d, and it holds %d", en.peak(), inUse+retired)
+	}
 	if en.turnLane() >= laneCount {
 		return fmt.Errorf("it is nobody's turn: %x", *en)
 	}
@@ -118,6 +121,9 @@ func (en *entry) check(from *sources, pl *plan) error {
 }
 
 func (d *destination) check(key dstKey, pl *plan) error {
+	if d.peak < d.inUse+d.retired || d.inUse+d.retired == 0 && d.peak != 0 {
+		return fmt.Errorf("its peak is %d, and it holds %d", d.peak, d.inUse+d.retired)
+	}
 	held, retired, full := 0, 0, uint64(0)
 	if n := d.inUse + d.retired; d.key != key || n == 0 || n == 1 && pl.lanes && !d.isWaitedFor() {
 		return fmt.Errorf("the destination of %v holds %d", d.key.netip(), n)

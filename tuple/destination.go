@@ -15,6 +15,7 @@ type destination struct {
 	key            dstKey
 	from           *sources // of its family
 	inUse, retired int
+	peak           int        // the most held at once since nothing was
 	next           int64      // when the first of the retired comes free; 0 if that is not known
 	turn           uint64     // the number of the source whose turn it is
 	full           numbers    // the sources without a free port
@@ -69,7 +70,7 @@ func randomTurn(from *sources) uint64 {
 // free gives back the memory of d, which must hold nothing, and which no entry may refer to. A spare keeps its maps, which
 // are empty and small by then.
 func (d *destination) free(pl *plan) {
-	d.from, d.next, d.waiters = nil, 0, nil
+	d.from, d.next, d.waiters, d.peak = nil, 0, nil, 0
 	pl.spares.destinations.Put(d)
 }
 
@@ -171,6 +172,7 @@ func (d *destination) reserve(h hold, pl *plan) {
 // took enters in the books that a port of s was taken.
 func (d *destination) took(s *source) {
 	d.inUse++
+	d.peak = max(d.peak, d.inUse+d.retired)
 	if s.isFull() && s.number() < d.from.n {
 		d.full.add(s.number())
 	}

@@ -5,7 +5,8 @@ import "sync/atomic"
 // entry is what a slot says of its destination: the last word of the key with the meta bits, and the lanes. A lane is the
 // hold of a tuple; one without a port is free. A large entry has a destination of its own instead.
 //
-// All of it is stored atomically, for those who read without the lock. A hold does not change its lane.
+// All of it is stored atomically, for those who read without the lock. A hold does not change its lane, and a lane is taken
+// only when all before it are.
 type entry [1 + laneCount]uint64
 
 // The meta bits, below the key in its last word.
@@ -15,6 +16,8 @@ const (
 	metaRetired = 1 // <<j: the tuple in lane j is retired
 	metaTurn    = laneCount
 	metaTurns   = 3 << metaTurn // in which lane, free or not, the number of the source is whose turn was the last one
+	metaPeak    = metaTurn + 2
+	metaPeaks   = mostPeak << metaPeak // the most tuples held at once, see peak.go
 )
 
 func (en *entry) setLast(w uint64)      { atomic.StoreUint64(&en[0], w) }
@@ -63,9 +66,15 @@ func (en *entry) turn(n uint64) uint64 {
 }
 
 // freeLane returns the first free lane, negative if there is none.
-func (en *entry) freeLane() int {
-	for j := range laneCount {
+func (en *entry) freeLane() int { return en.freeLaneFrom(0) }
+
+// freeLaneFrom returns the first free lane from j on, negative if there is none.
+func (en *entry) freeLaneFrom(j int) int {
+	for ; j < laneCount; j++ {
 		if en.lane(j).port() == 0 {
+			if j == peakLane && en.hasPeakLane() {
+				break
+			}
 			return j
 		}
 	}
@@ -75,8 +84,12 @@ func (en *entry) freeLane() int {
 // take takes a free port of a source into the free lane j: it was the source's turn. The ports are more than the lanes, so
 // none else can keep it from finding one.
 func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) hold {
-	if from.n > 1 && j != en.turnLane() {
-		en.setLast(en[0]&^metaTurns | uint64(j)<<metaTurn)
+	last := en.raised(j)
+	if from.n > 1 {
+		last = last&^metaTurns | uint64(j)<<metaTurn
+	}
+	if last != en[0] { // seldom: storing it atomically takes longer than all else here
+		en.setLast(last)
 	}
 	table := from.table(number)
 	for {
@@ -89,15 +102,27 @@ func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) h
 	}
 }
 
-// reserve takes h, which is not in, into a lane that does not tell whose turn it is. It fails if there is none.
+// reserve takes h, which is not in, into the first free lane. If that is the one that tells whose turn it is, another free
+// one has to tell it from now on. It fails if there is none.
 func (en *entry) reserve(h hold) bool {
-	for j := range laneCount {
-		if en.lane(j).port() == 0 && j != en.turnLane() {
-			en.setLane(j, h)
-			return true
-		}
+	j := en.freeLane()
+	if j < 0 {
+		return false
 	}
-	return false
+	last := en.raised(j)
+	if j == en.turnLane() {
+		other := en.freeLaneFrom(j + 1)
+		if other < 0 {
+			return false
+		}
+		en.setLane(other, en.lane(j))
+		last = last&^metaTurns | uint64(other)<<metaTurn
+	}
+	en.setLane(j, h)
+	if last != en[0] {
+		en.setLast(last)
+	}
+	return true
 }
 
 // counts returns how many tuples are in use and retired.

@@ -14,6 +14,7 @@ func (e *entries) enlarge(at place, pl *plan) *destination {
 	key, en := at.s.key(at.i), at.entry()
 	d := newDestination(key, pl.sources(key), pl)
 	d.turn = en.turn(d.from.n)
+	d.peak = en.peak()
 	for j := range laneCount {
 		h := en.lane(j)
 		if h.port() == 0 {
@@ -32,6 +33,9 @@ func (e *entries) enlarge(at place, pl *plan) *destination {
 // is.
 func (e *entries) reduce(at place, d *destination, pl *plan) {
 	held := d.inUse + d.retired
+	if held == 0 {
+		d.peak = 0
+	}
 	if d.isWaitedFor() || held > 1 || held == 1 && !pl.lanes {
 		return
 	}
@@ -80,5 +84,10 @@ func (d *destination) lanes() (meta uint64, lanes [laneCount]uint64) {
 		last = max(d.from.n, 1) - 1
 	}
 	lanes[1] = uint64(holdOf(last, 0))
-	return 1<<metaTurn | uint64(d.retired), lanes
+	meta = 1<<metaTurn | uint64(d.retired)
+	if d.peak <= mostPeak {
+		return meta | uint64(d.peak)<<metaPeak, lanes
+	}
+	lanes[peakLane] = uint64(holdOf(uint64(d.peak), 0))
+	return meta, lanes
 }

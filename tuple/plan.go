@@ -16,7 +16,7 @@ import (
 // another plan.
 type plan struct {
 	v4, v6     sources
-	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota
+	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no trace
 	policy     Policy
 	ports      alloc.Set // of a source that has none of its own
 	lanes      bool      // whether entries hold tuples: not if a source may have no free port though a lane is free
@@ -28,7 +28,10 @@ type plan struct {
 }
 
 func newPlan(p *Pool, tables *tables) *plan {
-	pl := &plan{plain: p.Policy == Rotate, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand, spares: new(spares), owners: maphash.MakeSeed()}
+	pl := &plan{
+		plain: p.Policy == Rotate && p.Trace == nil, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand,
+		spares: new(spares), owners: maphash.MakeSeed(),
+	}
 	if pl.rand == nil {
 		pl.rand = rand.Uint64
 	}
@@ -75,6 +78,7 @@ func (pl *plan) setSources(v4, v6 sources) {
 	for _, s := range []*sources{&pl.v4, &pl.v6} {
 		for _, b := range s.blocks[:s.live] {
 			pl.lanes = pl.lanes && b.table.Len() > laneCount
+			s.capacity += (b.end - b.begin) * uint64(b.table.Len())
 		}
 	}
 }

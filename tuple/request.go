@@ -29,7 +29,7 @@ type Request struct {
 
 // TryAcquireFor is TryAcquire for a request. Among the free ports that will do, every one is equally likely. What it costs
 // does not depend on how few there are.
-func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(nil, &r) }
+func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(atOnce, &r) }
 
 // AcquireFor is Acquire for a request.
 func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) { return p.acquire(ctx, &r) }
@@ -49,8 +49,11 @@ func (a *ask) tuple(h hold, from *sources) Tuple {
 	return Tuple{from.at(h.number()), a.to, h.port(), a.dst.Port()}
 }
 
-// acquire serves a request. It waits if there is a context.
-func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
+// atOnce is the context of an acquire that does not wait: none.
+var atOnce context.Context
+
+// serve serves a request. It waits if there is a context, and calls waits when it begins to, unless that is nil.
+func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, error) {
 	st := p.ready()
 	to := addrFrom(r.Dst.Addr())
 	a := ask{dst: r.Dst, to: to, key: p.space(to, r.Dst.Port()), src: addrFrom(r.Src), owner: r.Owner}
@@ -85,6 +88,9 @@ func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
 		return Tuple{}, sh.exhausted(&a, ErrQueueFull)
 	}
 	sh.mu.Unlock()
+	if waits != nil {
+		waits()
+	}
 	return sh.await(ctx, place)
 }
 
@@ -128,7 +134,7 @@ func (sh *shard) acquireLane(a *ask, pl *plan) (h hold, ok bool) {
 		return en.take(j, number, from, pl, pl.rand()), true
 	}
 	h = holdOf(number, from.table(number).Draw(pl.rand(), pl.rand))
-	e.add(a.key, a.hash, 0, [laneCount]uint64{uint64(h)})
+	e.add(a.key, a.hash, metaNew, [laneCount]uint64{uint64(h)})
 	return h, true
 }
 

@@ -110,7 +110,7 @@ func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, o
 		from := pl.sources(key)
 		number := randomTurn(from)
 		h, ok = holdOf(number, from.table(number).Draw(r, pl.rand)), true
-		e.add(key, hash, 0, [laneCount]uint64{uint64(h)})
+		e.add(key, hash, metaNew, [laneCount]uint64{uint64(h)})
 	default:
 		h, ok = e.addLarge(key, hash, pl).acquire(pl, r)
 	}
@@ -135,8 +135,8 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 		if !at.entry().reserve(h) {
 			e.enlarge(at, pl).reserve(h, pl)
 		}
-	case pl.lanes: // lane 0 says whose turn it is
-		e.add(key, hash, 0, [laneCount]uint64{uint64(holdOf(randomTurn(pl.sources(key)), 0)), uint64(h)})
+	case pl.lanes: // lane 1 says whose turn it is
+		e.add(key, hash, metaNew|1<<metaTurn, [laneCount]uint64{uint64(h), uint64(holdOf(randomTurn(pl.sources(key)), 0))})
 	default:
 		e.addLarge(key, hash, pl).reserve(h, pl)
 	}

@@ -27,6 +27,8 @@ type sources struct {
 	live   int           // how many of them are
 	n      uint64        // live addresses; the drained ones have the numbers from here on
 	any    bool          // the one address stands for all
+
+	capacity uint64 // how many ports the live ones have
 }
 
 // sourceBlock is the addresses of one prefix, and which of their ports are handed out.

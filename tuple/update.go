@@ -193,10 +193,11 @@ func (en *entry) move(was, is *sources) {
 		case h.port() != 0:
 			h, _ = renumber(h, was, is)
 			en.setLane(j, h)
+		case j == peakLane && en.hasPeakLane():
 		default:
 			number, ok := is.liveNumber(was.at(h.number()))
 			if !ok {
-				number = 0
+				number = 0 // that of a source, which the next move will look for
 			}
 			en.setLane(j, holdOf(number, 0))
 		}

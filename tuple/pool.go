@@ -42,6 +42,9 @@ type Pool struct {
 	// MaxWaiters is how many Acquire calls may wait for one destination. 0 means 1,024; if negative, none may.
 	MaxWaiters int
 
+	// CoolDown says how long RetireAs lets a tuple rest. The zero CoolDown suits a host that owns its source addresses.
+	CoolDown CoolDown
+
 	// Scope maps a destination to the space in which source ports must be unique. nil means that each destination is a
 	// space of its own. Behind a NAT of destinations, a sidecar or a virtual address, several destinations are one to whoever
 	// sees the packets: map them to the same, which must be of their family and have a port. A scope must always have the

@@ -189,6 +189,9 @@ func (d *destination) check(key dstKey, pl *plan) error {
 }
 
 func (c *cooldown) check(sh *shard, st *state) error {
+	if c.early != nil {
+		return c.early.check(c.n, sh, st)
+	}
 	n := 0
 	for i, q := range c.queues {
 		switch {

@@ -11,7 +11,7 @@ import (
 )
 
 // Pool hands out tuples towards destinations: it chooses the source address and the source port. A tuple is free, in use
-// or retired, exactly one of the three, and is handed out only when it is free.
+// or retired, exactly one of the three, and is handed out only when it is free (but see ReuseRetired).
 //
 // The source addresses take turns. Among the free ports of the source every one is equally likely, whatever has gone
 // before, and unpredictable (RFC 6056). An acquire fails only if at some instant during the call no source had a free
@@ -41,6 +41,15 @@ type Pool struct {
 
 	// MaxWaiters is how many Acquire calls may wait for one destination. 0 means 1,024; if negative, none may.
 	MaxWaiters int
+
+	// CoolDown says how long RetireAs lets a tuple rest. The zero CoolDown suits a host that owns its source addresses.
+	CoolDown CoolDown
+
+	// ReuseRetired lets an acquire for which nothing is free, but something that would do is retired, take that before its
+	// time instead of failing: what was retired first towards the destination, whichever source Policy would choose. Nobody
+	// waits for what is retired then: it is given to whoever waits for it at once. It takes O(1) amortised for up to 64 kinds
+	// of Request at a time towards a destination, and some 10 to 120 bytes more for each retired tuple.
+	ReuseRetired bool
 
 	// Scope maps a destination to the space in which source ports must be unique. nil means that each destination is a
 	// space of its own. Behind a NAT of destinations, a sidecar or a virtual address, several destinations are one to whoever
@@ -82,6 +91,9 @@ func (p *Pool) ready() *state {
 			sh.plan.Store(pl)
 			sh.v4.seed, sh.v6.seed = &st.seed, &st.seed
 			sh.due.Store(never)
+			if p.ReuseRetired {
+				sh.cool.early = new(retirees)
+			}
 		}
 		p.state.Store(st)
 	}
@@ -171,7 +183,7 @@ func (p *Pool) Reserve(t Tuple) bool {
 func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 
 // Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
-// (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use.
+// (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use. Under ReuseRetired it may be taken sooner.
 func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)

@@ -94,12 +94,14 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 	return sh.await(ctx, place)
 }
 
-// acquireFor takes a free tuple as a asks for it. It fails only if none will do.
+// acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do.
 func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, ok bool) {
 	sh.settle(pl)
 	if h, ok = sh.acquireLane(a, pl); !ok {
 		d := sh.large(a, pl)
-		h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl)
+		if h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl); !ok {
+			h, _, ok = sh.reuse(a, d)
+		}
 		at, _ := sh.entries(a.key).find(a.key, a.hash)
 		at.e.reduce(at, d, pl) // where it was made large for this one request
 	}

@@ -78,7 +78,7 @@ func (sh *shard) settle(pl *plan) {
 		}
 		e := sh.entries(r.key)
 		at, _ := e.find(r.key, r.key.hash(e.seed))
-		sh.free(at, r.hold, pl)
+		sh.free(at, r.hold, 0, pl)
 	}
 	sh.setDue()
 }
@@ -153,10 +153,14 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	}
 	sh.inUse--
 	if delay <= 0 {
-		sh.free(at, h, pl)
+		sh.free(at, h, 0, pl)
 		return true
 	}
 	until := after(delay)
+	if sh.cool.early != nil && at.destination().wants(h) {
+		sh.free(at, h, until, pl)
+		return true
+	}
 	if d := at.destination(); d != nil {
 		d.retire(h, until)
 	} else {
@@ -168,8 +172,9 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	return true
 }
 
-// free frees a tuple that is in use or retired, and gives it to whoever waits for it.
-func (sh *shard) free(at place, h hold, pl *plan) {
+// free frees a tuple that is in use or retired, and gives it to whoever waits for it. If it was to be retired instead, until
+// is when it would have come free.
+func (sh *shard) free(at place, h hold, until int64, pl *plan) {
 	d := at.destination()
 	if d == nil {
 		if en := at.entry(); en.release(en.find(h)) {
@@ -179,7 +184,7 @@ func (sh *shard) free(at place, h hold, pl *plan) {
 	}
 	d.release(h, pl)
 	if d.isWaitedFor() {
-		sh.serve(d, h, pl)
+		sh.serve(d, h, until, pl)
 	}
 	at.e.reduce(at, d, pl)
 }

@@ -155,12 +155,7 @@ func (sh *shard) move(old, next *plan) {
 			at.entry().move(was, is)
 		}
 	}
-	for _, q := range sh.cool.queues {
-		for i := range q.n {
-			r := q.at(i)
-			r.hold, _ = renumber(r.hold, old.sources(r.key), next.sources(r.key))
-		}
-	}
+	sh.cool.renumber(old, next)
 	sh.plan.Store(next)
 	sh.v4.seq.Add(1)
 	sh.v6.seq.Add(1)

@@ -11,13 +11,27 @@ const defaultMaxWaiters = 1024
 // waiter is an acquire that waits. Whoever frees what it waits for gives it to it, under the lock, so nobody barges in.
 type waiter struct {
 	ask
-	got chan Tuple // has room for one
+	got chan given // has room for one
 }
 
-// fits reports whether the waiter can do with h, which is free.
-func (w *waiter) fits(h hold, from *sources) bool {
-	return h.number() < from.n && (w.src == (addr{}) || w.src == from.at(h.number())) &&
-		(w.table == nil || w.table.Contains(h.port()))
+// given is what a waiter gets.
+type given struct {
+	Tuple
+	until int64 // when it would have come free; 0 if it was
+}
+
+// rest is how long what was given must rest yet, behind all that rests already, if it was not used.
+func (g *given) rest() time.Duration {
+	if g.until == 0 {
+		return 0
+	}
+	return time.Duration(g.until - now())
+}
+
+// fits reports whether h would do.
+func (a *ask) fits(h hold, from *sources) bool {
+	return h.number() < from.n && (a.src == (addr{}) || a.src == from.at(h.number())) &&
+		(a.table == nil || a.table.Contains(h.port()))
 }
 
 // join puts a waiter at the end of the line for its destination, towards which nothing that will do is free. It fails if the
@@ -32,7 +46,7 @@ func (sh *shard) join(a *ask, pl *plan) (*list.Element, bool) {
 		d.waiters = list.New()
 	}
 	sh.waiting++
-	e := d.waiters.PushBack(&waiter{*a, make(chan Tuple, 1)})
+	e := d.waiters.PushBack(&waiter{*a, make(chan given, 1)})
 	sh.setWake()
 	return e, true
 }
@@ -48,13 +62,13 @@ func (sh *shard) leave(d *destination, e *list.Element) *waiter {
 }
 
 // serve gives h, which has just become free, to the first in line that can do with it, if there is one. Nothing else that
-// they wait for is free.
-func (sh *shard) serve(d *destination, h hold, pl *plan) {
+// they wait for is free. If h was to be retired instead, until is when it would have come free.
+func (sh *shard) serve(d *destination, h hold, until int64, pl *plan) {
 	for e := d.waiters.Front(); e != nil; e = e.Next() {
 		if w := e.Value.(*waiter); w.fits(h, d.from) {
 			d.reserve(h, pl)
 			sh.inUse++
-			sh.leave(d, e).got <- w.tuple(h, d.from)
+			sh.leave(d, e).got <- given{w.tuple(h, d.from), until}
 			return
 		}
 	}
@@ -67,9 +81,14 @@ func (sh *shard) serveAll(d *destination, pl *plan) {
 	}
 	for e := d.waiters.Front(); e != nil; {
 		w, next := e.Value.(*waiter), e.Next()
-		if h, ok := d.acquireFor(&w.ask, sh.choose(&w.ask, pl, d, nil), pl); ok {
+		until := int64(0)
+		h, ok := d.acquireFor(&w.ask, sh.choose(&w.ask, pl, d, nil), pl)
+		if !ok {
+			h, until, ok = sh.reuse(&w.ask, d)
+		}
+		if ok {
 			sh.inUse++
-			sh.leave(d, e).got <- w.tuple(h, d.from)
+			sh.leave(d, e).got <- given{w.tuple(h, d.from), until}
 		}
 		e = next
 	}
@@ -98,8 +117,8 @@ func (sh *shard) setWake() {
 func (sh *shard) await(ctx context.Context, e *list.Element) (Tuple, error) {
 	w := e.Value.(*waiter)
 	select {
-	case t := <-w.got:
-		return t, nil
+	case got := <-w.got:
+		return got.Tuple, nil
 	case <-ctx.Done():
 	}
 	sh.mu.Lock()
@@ -107,9 +126,9 @@ func (sh *shard) await(ctx context.Context, e *list.Element) (Tuple, error) {
 	pl := sh.plan.Load()
 	sh.settle(pl)
 	select {
-	case t := <-w.got: // both happened: the next in line has more use for it
-		h, _ := pl.find(w.key, &t)
-		sh.retire(w.key, w.hash, h, 0, pl)
+	case got := <-w.got: // both happened: the next in line has more use for it
+		h, _ := pl.find(w.key, &got.Tuple)
+		sh.retire(w.key, w.hash, h, got.rest(), pl)
 		return Tuple{}, sh.exhausted(&w.ask, ctx.Err())
 	default:
 	}

@@ -119,8 +119,8 @@ func (p *Pool) space(dst addr, port uint16) dstKey {
 // TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an
 // ErrExhausted, in fact an *ExhaustedError.
 func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
-	if t, ok := p.quick(dst); ok {
-		return t, nil
+	if t, done, err := p.quick(dst, false); done {
+		return t, err
 	}
 	return p.acquire(atOnce, &Request{Dst: dst})
 }
@@ -132,16 +132,16 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 // too. If ctx has ended before, the error Is ctx.Err() alone.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	if ctx.Err() == nil {
-		if t, ok := p.quick(dst); ok {
-			return t, nil
+		if t, done, err := p.quick(dst, true); done {
+			return t, err
 		}
 	}
 	return p.acquire(ctx, &Request{Dst: dst})
 }
 
-// quick is what nearly every acquire comes to, in a pool that makes no use of policies, quotas and so on. Where it fails,
-// acquire finds out why.
-func (p *Pool) quick(dst netip.AddrPort) (Tuple, bool) {
+// quick is what nearly every acquire comes to, in a pool that makes no use of policies, quotas and so on. Where it is not
+// done, acquire has more to do: it waits, or finds out what is wrong.
+func (p *Pool) quick(dst netip.AddrPort, wait bool) (t Tuple, done bool, err error) {
 	to := addrFrom(dst.Addr())
 	key := p.space(to, dst.Port())
 	st := p.ready()
@@ -152,14 +152,17 @@ func (p *Pool) quick(dst netip.AddrPort) (Tuple, bool) {
 	from := pl.sources(key)
 	if !pl.plain || from.n == 0 || !key.isValid() {
 		sh.mu.Unlock()
-		return Tuple{}, false
+		return Tuple{}, false, nil
 	}
 	h, ok := sh.acquire(key, hash, pl, r)
+	if !ok && !wait {
+		err = sh.exhausted(&ask{dst: dst, to: to, key: key, hash: hash}, nil)
+	}
 	sh.mu.Unlock()
 	if !ok {
-		return Tuple{}, false
+		return Tuple{}, !wait, err
 	}
-	return Tuple{from.at(h.number()), to, h.port(), dst.Port()}, true
+	return Tuple{from.at(h.number()), to, h.port(), dst.Port()}, true, nil
 }
 
 // Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source

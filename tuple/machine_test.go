@@ -79,6 +79,7 @@ type world struct {
 type holding struct {
 	tuple tuple.Tuple // as it was handed out
 	until int64       // 0: in use; else when it comes free
+	turn  int         // of the retired ones, the lower the longer it has rested
 }
 
 type machine struct {
@@ -86,6 +87,7 @@ type machine struct {
 	ports alloc.Set
 	scope func(netip.AddrPort) netip.AddrPort
 	world
+	turns  int
 	sticky map[string]netip.Addr // by owner or destination: the first choice of the present sources, once it is known
 }
 
@@ -97,6 +99,7 @@ func newMachine(t *rapid.T) *machine {
 		world: world{map[netip.Prefix]alloc.Set{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
 	}
 	m.pool.Ports = m.ports
+	m.pool.ReuseRetired = rapid.Bool().Draw(t, "reuse")
 	m.pool.SetRand(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Uint64)
 	if rapid.Bool().Draw(t, "scoped") {
 		m.scope = func(dst netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(dst.Addr(), 1) }
@@ -224,6 +227,12 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 		require.True(t, m.pool.Release(got))
 		got, err = m.pool.TryAcquire(r.Dst)
 	}
+	if k, ok := m.rested(r); len(free) == 0 && ok {
+		require.NoError(t, err)
+		require.Equal(t, tuple.From(k.Src(), r.Dst), got, "others have rested longer")
+		m.held[k] = &holding{tuple: got}
+		return
+	}
 	if len(free) == 0 {
 		require.Error(t, err)
 		require.Zero(t, got)
@@ -243,6 +252,20 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 	require.Nil(t, m.held[m.key(got)], "%v is held twice", got)
 	m.checkPolicy(t, r, free, src.Addr())
 	m.held[m.key(got)] = &holding{tuple: got}
+}
+
+// rested returns what has rested longest of that which would do for a request.
+func (m *machine) rested(r tuple.Request) (longest tuple.Tuple, ok bool) {
+	for k, h := range m.held {
+		src := k.Src()
+		switch {
+		case !m.pool.ReuseRetired, h.until == 0, k.Dst() != m.scope(r.Dst), !m.portsOf(src.Addr()).Contains(src.Port()):
+		case r.Src.IsValid() && r.Src != src.Addr(), !r.Ports.IsZero() && !r.Ports.Contains(src.Port()):
+		case !ok || h.turn < m.held[longest].turn:
+			longest, ok = k, true
+		}
+	}
+	return longest, ok
 }
 
 // checkPolicy checks which source a tuple was taken from.
@@ -327,6 +350,8 @@ func (m *machine) Retire(t *rapid.T) {
 		delete(m.held, m.key(u))
 	default:
 		h.until = now() + int64(d)
+		m.turns++
+		h.turn = m.turns
 	}
 }
 

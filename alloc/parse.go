@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// ParseSet parses a list of ports and inclusive ranges separated by commas. Those marked with ! are left out, wherever
-// in the list they stand:
+// ParseSet parses a list of ports and inclusive ranges separated by commas. A range with a stride is its first port and each
+// that lies a multiple of the stride after it. Items marked with ! are left out, wherever in the list they stand:
 //
 //	1024-65535,!8080,!9000-9100
+//	1027-65535/16
 //
 // Spaces around the items are ignored. The empty string is the zero Set. The syntax without ! is that of Linux's
 // net.ipv4.ip_local_reserved_ports.
@@ -27,11 +28,13 @@ func ParseSet(s string) (Set, error) {
 		} else {
 			included = true
 		}
-		first, last, err := parseRange(text)
+		first, last, stride, err := parseRange(text)
 		if err != nil {
 			return Set{}, fmt.Errorf("alloc: port set %q: %w", s, err)
 		}
-		setRange(bits, first, last)
+		for port := uint(first); port <= uint(last); port += uint(stride) {
+			bits.Set(port)
+		}
 	}
 	if !included {
 		return Set{}, fmt.Errorf("alloc: port set %q only leaves ports out: say out of which, as in %q", s, "1024-65535,"+s)
@@ -48,18 +51,29 @@ func MustParseSet(s string) Set {
 	return set
 }
 
-func parseRange(s string) (first, last uint16, err error) {
+func parseRange(s string) (first, last, stride uint16, err error) {
+	s, by, hasStride := strings.Cut(s, "/")
 	a, b, isRange := strings.Cut(s, "-")
-	if first, err = parsePort(strings.TrimSpace(a)); err != nil || !isRange {
-		return first, first, err
+	if first, err = parsePort(strings.TrimSpace(a)); err != nil {
+		return 0, 0, 0, err
 	}
-	if last, err = parsePort(strings.TrimSpace(b)); err != nil {
-		return 0, 0, err
+	last = first
+	if isRange {
+		if last, err = parsePort(strings.TrimSpace(b)); err != nil {
+			return 0, 0, 0, err
+		}
 	}
 	if first > last {
-		return 0, 0, fmt.Errorf("the range %s is upside down: write %d-%d", s, last, first)
+		return 0, 0, 0, fmt.Errorf("the range %s is upside down: write %d-%d", strings.TrimSpace(s), last, first)
 	}
-	return first, last, nil
+	if !hasStride {
+		return first, last, 1, nil
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(by), 10, 16)
+	if err != nil || n == 0 {
+		return 0, 0, 0, fmt.Errorf("the stride %q is not a number from 1 to 65535", by)
+	}
+	return first, last, uint16(n), nil
 }
 
 func parsePort(s string) (uint16, error) {

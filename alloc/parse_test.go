@@ -33,6 +33,12 @@ func TestParseSetReadsListsOfRanges(t *testing.T) {
 		"1-9,!5,5":                    "1-4,6-9",
 		"1-9,!20":                     "1-9",
 		"63-64,127-128":               "63-64,127-128",
+		"3-40/16":                     "3,19,35",
+		"3-35/16,!19":                 "3,35",
+		"1-20,!1-20/3":                "2-3,5-6,8-9,11-12,14-15,17-18,20",
+		"7 / 5":                       "7",
+		"65530-65535/65535":           "65530",
+		"1-4/1":                       "1-4",
 	} {
 		s, err := alloc.ParseSet(text)
 		require.NoError(t, err, "%q", text)
@@ -73,6 +79,12 @@ func TestParseSetSaysWhatIsWrong(t *testing.T) {
 		"80,":           "a port is missing",
 		",80":           "a port is missing",
 		"80,,81":        "a port is missing",
+		"5-9/0":         `the stride "0" is not a number from 1 to 65535`,
+		"5-9/":          `the stride "" is not a number`,
+		"5-9/x":         `the stride "x" is not a number`,
+		"5-9/65536":     `the stride "65536" is not a number`,
+		"9-5/2":         "the range 9-5 is upside down: write 5-9",
+		"/2":            "a port is missing",
 		"!8080":         `only leaves ports out: say out of which, as in "1024-65535,!8080"`,
 		"!8080,!90-100": `only leaves ports out: say out of which, as in "1024-65535,!8080,!90-100"`,
 	} {

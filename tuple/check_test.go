@@ -38,7 +38,7 @@ func (sh *shard) check(st *state) error {
 				continue
 			}
 			key := s.key(i)
-			if found, ok := e.find(key, key.hash(st.seed)); !ok || found.i != i || sh.entries(key) != e {
+			if found, ok := e.find(key, key.hash(&st.seed)); !ok || found.i != i || sh.entries(key) != e {
 				return fmt.Errorf("%v lies in slot %d and is not found there", key.netip(), i)
 			}
 			if other, _ := st.shard(key); other != sh {
@@ -48,7 +48,7 @@ func (sh *shard) check(st *state) error {
 			u, r := en.counts()
 			if d := at.destination(); d != nil {
 				large++
-				if err := d.check(key, st.plan); err != nil {
+				if err := d.check(key, sh.plan.Load()); err != nil {
 					return fmt.Errorf("%v: %w", key.netip(), err)
 				}
 				if u+r != 0 || d.waiters != nil && d.waiters.Len() > 0 && d.inUse+d.retired == 0 {
@@ -58,7 +58,7 @@ func (sh *shard) check(st *state) error {
 				if d.waiters != nil {
 					waiting += d.waiters.Len()
 				}
-			} else if err := en.check(st.plan.sources(key), st.plan); err != nil {
+			} else if err := en.check(sh.plan.Load().sources(key), sh.plan.Load()); err != nil {
 				return fmt.Errorf("%v: %w", key.netip(), err)
 			}
 			inUse += u
@@ -99,7 +99,10 @@ func (en *entry) check(from *sources, pl *plan) error {
 	if !pl.lanes {
 		return fmt.Errorf("its tuples lie in lanes: %x", en[1:])
 	}
-	if en.turnLane() >= laneCount || en.lane(en.turnLane()).number() >= from.n {
+	if en.peak() < inUse+retired {
+		return fmt.Errorf("its peak is %d, and it holds %d", en.peak(), inUse+retired)
+	}
+	if en.turnLane() >= laneCount {
 		return fmt.Errorf("it is nobody's turn: %x", *en)
 	}
 	for j := range laneCount {
@@ -108,7 +111,7 @@ func (en *entry) check(from *sources, pl *plan) error {
 		case h.port() == 0 && en.isRetired(j):
 			return fmt.Errorf("lane %d is free and retired", j)
 		case h.port() == 0:
-		case !pl.ports.Contains(h.port()) || h.number() >= from.n:
+		case !from.table(h.number()).Contains(h.port()):
 			return fmt.Errorf("lane %d holds port %d of source %d of %d", j, h.port(), h.number(), from.n)
 		case en.find(h) != j:
 			return fmt.Errorf("lanes %d and %d hold the same", j, en.find(h))
@@ -118,6 +121,9 @@ func (en *entry) check(from *sources, pl *plan) error {
 }
 
 func (d *destination) check(key dstKey, pl *plan) error {
+	if d.peak < d.inUse+d.retired || d.inUse+d.retired == 0 && d.peak != 0 {
+		return fmt.Errorf("its peak is %d, and it holds %d", d.peak, d.inUse+d.retired)
+	}
 	held, retired, full := 0, 0, uint64(0)
 	if n := d.inUse + d.retired; d.key != key || n == 0 || n == 1 && pl.lanes && !d.isWaitedFor() {
 		return fmt.Errorf("the destination of %v holds %d", d.key.netip(), n)
@@ -128,7 +134,7 @@ func (d *destination) check(key dstKey, pl *plan) error {
 	used := make([]*source, 0, len(d.others.m)+1)
 	if d.first.named.Load() != 0 {
 		used = append(used, &d.first)
-	} else if d.first.held.Len(pl.ports) != 0 {
+	} else if d.first.held.Len(d.first.table) != 0 {
 		return fmt.Errorf("its first source is unused and holds ports")
 	}
 	for number, s := range d.others.m {
@@ -139,22 +145,22 @@ func (d *destination) check(key dstKey, pl *plan) error {
 	}
 	for _, s := range used {
 		a := d.from.at(s.number())
-		switch number, ok := d.from.number(a); {
+		switch number, ok := d.from.number(a, firstOf(s)); {
 		case !ok || number != s.number():
 			return fmt.Errorf("source %v has number %d, not %d", a.netip(), s.number(), number)
-		case s.held.Len(pl.ports) == 0:
+		case s.held.Len(s.table) == 0:
 			return fmt.Errorf("source %v holds nothing and is still there", a.netip())
 		}
-		held += s.held.Len(pl.ports)
+		held += s.held.Len(s.table)
 		if s.retired != nil {
-			retired += s.retired.Len(pl.ports)
-			for port := range s.retired.All(pl.ports) {
-				if !s.held.Contains(pl.ports, port) {
+			retired += s.retired.Len(s.table)
+			for port := range s.retired.All(s.table) {
+				if !s.held.Contains(s.table, port) {
 					return fmt.Errorf("port %d of source %v is retired and free", port, a.netip())
 				}
 			}
 		}
-		isFull := s.held.Len(pl.ports) == pl.ports.Len()
+		isFull := s.held.Len(s.table) == s.table.Len() && s.number() < d.from.n
 		if inSet := d.full.words.get(s.number()/64)>>(s.number()%64)&1 != 0; inSet != isFull {
 			return fmt.Errorf("source %v full: %t, and in the set of the full ones: %t", a.netip(), isFull, inSet)
 		}
@@ -174,15 +180,18 @@ func (d *destination) check(key dstKey, pl *plan) error {
 		return fmt.Errorf("counts %d in use, %d retired; its sources hold %d, of which %d retired", d.inUse, d.retired, held, retired)
 	case full != d.full.n || full != uint64(inSet):
 		return fmt.Errorf("%d sources are full, counted %d, in the set %d", full, d.full.n, inSet)
-	case d.turn >= d.from.n:
+	case d.turn >= max(1, d.from.n):
 		return fmt.Errorf("it is the turn of source %d of %d", d.turn, d.from.n)
-	case d.waiters != nil && d.waiters.Len() > 0 && full != d.from.n:
+	case d.isWaitedFor() && d.waiters.Front().Value.(*waiter).table == nil && d.waiters.Front().Value.(*waiter).src == (addr{}) && full != d.from.n:
 		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.Len(), full, d.from.n)
 	}
 	return nil
 }
 
 func (c *cooldown) check(sh *shard, st *state) error {
+	if c.early != nil {
+		return c.early.check(c.n, sh, st)
+	}
 	n := 0
 	for i, q := range c.queues {
 		switch {
@@ -203,8 +212,8 @@ func (c *cooldown) check(sh *shard, st *state) error {
 			if j > 0 && r.until < q.at(j-1).until {
 				return fmt.Errorf("the queue of %v is out of order", q.delay)
 			}
-			at, found := sh.entries(r.key).find(r.key, r.key.hash(st.seed))
-			if !found || !at.contains(r.hold, st.plan) || at.isInUse(r.hold, st.plan) {
+			at, found := sh.entries(r.key).find(r.key, r.key.hash(&st.seed))
+			if !found || !at.contains(r.hold) || at.isInUse(r.hold) {
 				return fmt.Errorf("port %d cools down and is not retired", r.hold.port())
 			}
 			if d := at.destination(); d != nil && d.next != 0 && d.next > r.until {
@@ -222,4 +231,12 @@ func (c *cooldown) check(sh *shard, st *state) error {
 		return fmt.Errorf("%d cool down, counted %d; %d queues, of which %d empty and %d not", n, c.n, len(c.byDelay.m), idle, len(c.queues))
 	}
 	return nil
+}
+
+// firstOf returns a port that s holds.
+func firstOf(s *source) uint16 {
+	for port := range s.held.All(s.table) {
+		return port
+	}
+	return 0
 }

@@ -12,6 +12,7 @@ type cooldown struct {
 	n       int
 	queues  queueHeap // those that are not empty
 	byDelay shrinking[time.Duration, *restQueue]
+	early   *retirees // takes the place of both under ReuseRetired, nil else
 }
 
 // idleQueues bounds how many empty queues are kept for the next tuple of their duration.
@@ -25,6 +26,11 @@ type resting struct {
 }
 
 func (c *cooldown) add(delay time.Duration, r resting) {
+	if c.early != nil {
+		c.n++
+		c.early.add(delay, r)
+		return
+	}
 	q := c.byDelay.get(delay)
 	if q == nil {
 		q = &restQueue{delay: delay}
@@ -40,7 +46,12 @@ func (c *cooldown) add(delay time.Duration, r resting) {
 func (c *cooldown) empty() bool { return c.n == 0 }
 
 // next returns when the first of the retired tuples comes free. There must be one.
-func (c *cooldown) next() int64 { return c.queues[0].first().until }
+func (c *cooldown) next() int64 {
+	if c.early != nil {
+		return c.early.queues[0].first.until
+	}
+	return c.queues[0].first().until
+}
 
 // pop removes a tuple that is free by now, if there is one.
 func (c *cooldown) pop(now int64) (r resting, ok bool) {
@@ -48,6 +59,9 @@ func (c *cooldown) pop(now int64) (r resting, ok bool) {
 		return resting{}, false
 	}
 	c.n--
+	if c.early != nil {
+		return c.early.remove(c.early.queues[0].first), true
+	}
 	q := c.queues[0]
 	r = q.pop()
 	if q.n > 0 {
@@ -64,6 +78,9 @@ func (c *cooldown) pop(now int64) (r resting, ok bool) {
 // nextOf returns when the first retired tuple towards key comes free. There must be one. It looks through all of them, so
 // whoever asks had better remember.
 func (c *cooldown) nextOf(key dstKey) int64 {
+	if c.early != nil {
+		return c.early.nextOf(key)
+	}
 	var next int64
 	found := false
 	for _, q := range c.queues {
@@ -77,6 +94,20 @@ func (c *cooldown) nextOf(key dstKey) int64 {
 		}
 	}
 	return next
+}
+
+// renumber makes the retired tuples those of another plan.
+func (c *cooldown) renumber(old, next *plan) {
+	if c.early != nil {
+		c.early.renumber(old, next)
+		return
+	}
+	for _, q := range c.queues {
+		for i := range q.n {
+			r := q.at(i)
+			r.hold, _ = renumber(r.hold, old.sources(r.key), next.sources(r.key))
+		}
+	}
 }
 
 // restQueue is a first-in first-out queue in a circular buffer that grows and shrinks with what it holds.

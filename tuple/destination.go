@@ -15,10 +15,14 @@ type destination struct {
 	key            dstKey
 	from           *sources // of its family
 	inUse, retired int
+	peak           int        // the most held at once since nothing was
 	next           int64      // when the first of the retired comes free; 0 if that is not known
 	turn           uint64     // the number of the source whose turn it is
-	full           fullSet    // the sources without a free port
+	full           numbers    // the sources without a free port
 	waiters        *list.List // of *waiter, in order of arrival; nil if nobody ever waited
+
+	used   numbers // the sources in use, and
+	levels *levels // how many tuples each holds: only under LeastUsed
 
 	// Most destinations have one source in use, which lies here rather than in the map, and can be read without the lock.
 	first   source
@@ -28,9 +32,12 @@ type destination struct {
 
 // source is the port space of one source towards one destination.
 type source struct {
-	named   atomic.Uint64 // the number of the source, plus 1; 0 if it is not in use
-	held    ports.Space   // in use or retired
-	retired *ports.Space  // nil if none ever was
+	named   atomic.Uint64  // the number of the source, plus 1; 0 if it is not in use
+	table   *ports.Allowed // of its ports
+	level   *level         // in which it lies under LeastUsed, nil if in none, and
+	at      int            // where in it
+	held    ports.Space    // in use or retired
+	retired *ports.Space   // nil if none ever was
 }
 
 // spares keep destinations with a few more tuples than an entry has lanes, which come and go, from allocating, and sources
@@ -43,6 +50,9 @@ func newDestination(key dstKey, from *sources, pl *plan) *destination {
 	if !ok {
 		d = new(destination)
 		d.first.held.Share()
+		if pl.policy == LeastUsed {
+			d.levels = new(levels)
+		}
 	}
 	d.key, d.from = key, from
 	d.turn = randomTurn(from)
@@ -51,7 +61,7 @@ func newDestination(key dstKey, from *sources, pl *plan) *destination {
 
 // randomTurn is where a new destination begins, so that short-lived ones do not all leave from the first source.
 func randomTurn(from *sources) uint64 {
-	if from.n == 1 {
+	if from.n <= 1 {
 		return 0
 	}
 	return rand.Uint64N(from.n)
@@ -60,7 +70,7 @@ func randomTurn(from *sources) uint64 {
 // free gives back the memory of d, which must hold nothing, and which no entry may refer to. A spare keeps its maps, which
 // are empty and small by then.
 func (d *destination) free(pl *plan) {
-	d.from, d.next, d.waiters = nil, 0, nil
+	d.from, d.next, d.waiters, d.peak = nil, 0, nil, 0
 	pl.spares.destinations.Put(d)
 }
 
@@ -76,33 +86,113 @@ func (d *destination) acquire(pl *plan, r uint64) (hold, bool) {
 		d.turn = 0
 	}
 	s := d.source(number, pl)
-	port, _ := s.held.Acquire(pl.ports, r, pl.rand) // s is not full
-	d.took(s, pl)
+	port, _ := s.held.Acquire(s.table, r, pl.rand) // s is not full
+	d.took(s)
+	return holdOf(number, port), true
+}
+
+// acquireFor takes a free port as a asks for it, from the source start or the next one that will do. It fails only if none
+// will.
+func (d *destination) acquireFor(a *ask, start uint64, pl *plan) (hold, bool) {
+	n := d.from.n
+	if a.src != (addr{}) {
+		number, ok := d.from.liveNumber(a.src)
+		if !ok {
+			return 0, false
+		}
+		return d.takeFrom(number, a.table, pl)
+	}
+	if d.full.n == n {
+		return 0, false
+	}
+	var table *ports.Allowed // of the last block
+	meets := true            // whether it has a port that a asks for
+	for number, left := start, n; ; {
+		open := d.full.next(number, n)
+		passed := open - number
+		if open < number {
+			passed += n
+		}
+		if passed >= left {
+			return 0, false
+		}
+		left -= passed
+		number = open
+		step := uint64(1)
+		b := d.from.block(number)
+		if a.table != nil && b.table != table {
+			table, meets = b.table, b.table.Meets(a.table)
+		}
+		if !meets {
+			step = b.end - number
+		} else if h, ok := d.takeFrom(number, a.table, pl); ok {
+			if d.turn = number + 1; d.turn == n {
+				d.turn = 0
+			}
+			return h, true
+		}
+		if step >= left {
+			return 0, false
+		}
+		left -= step
+		if number += step; number == n {
+			number = 0
+		}
+	}
+}
+
+// takeFrom takes a free port of one source that is also in the table, unless that is nil. It fails if there is none.
+func (d *destination) takeFrom(number uint64, table *ports.Allowed, pl *plan) (hold, bool) {
+	if d.full.has(number) {
+		return 0, false
+	}
+	s := d.source(number, pl)
+	var port uint16
+	var ok bool
+	if table == nil {
+		port, ok = s.held.Acquire(s.table, pl.rand(), pl.rand)
+	} else {
+		port, ok = s.held.AcquireIn(s.table, table, pl.rand)
+	}
+	if !ok {
+		d.dropIfUnused(s, pl)
+		return 0, false
+	}
+	d.took(s)
 	return holdOf(number, port), true
 }
 
 // reserve takes this tuple, which must be free.
 func (d *destination) reserve(h hold, pl *plan) {
 	s := d.source(h.number(), pl)
-	s.held.Reserve(pl.ports, h.port())
-	d.took(s, pl)
+	s.held.Reserve(s.table, h.port())
+	d.took(s)
 }
 
 // took enters in the books that a port of s was taken.
-func (d *destination) took(s *source, pl *plan) {
+func (d *destination) took(s *source) {
 	d.inUse++
-	if s.held.Len(pl.ports) == pl.ports.Len() {
+	d.peak = max(d.peak, d.inUse+d.retired)
+	if s.isFull() && s.number() < d.from.n {
 		d.full.add(s.number())
+	}
+	d.place(s)
+}
+
+// place keeps the levels right when s has come to hold one tuple more or fewer.
+func (d *destination) place(s *source) {
+	if d.levels != nil && s.number() < d.from.n {
+		d.levels.moved(s)
 	}
 }
 
 // retire makes a tuple in use a retired one, until the given time.
-func (d *destination) retire(h hold, until int64, pl *plan) {
+func (d *destination) retire(h hold, until int64) {
 	s := d.find(h.number())
 	if s.retired == nil {
 		s.retired = new(ports.Space)
 	}
-	s.retired.Reserve(pl.ports, h.port())
+	s.retired.Reserve(s.table, h.port())
 	d.inUse--
 	d.retired++
 	if d.next != 0 {
@@ -113,28 +203,41 @@ func (d *destination) retire(h hold, until int64, pl *plan) {
 // release frees a tuple that is in use or retired.
 func (d *destination) release(h hold, pl *plan) {
 	s := d.find(h.number())
-	if s.isRetired(h.port(), pl) {
-		s.retired.Release(pl.ports, h.port())
+	if s.isRetired(h.port()) {
+		s.retired.Release(s.table, h.port())
 		d.retired--
 		d.next = 0
 	} else {
 		d.inUse--
 	}
-	if s.held.Len(pl.ports) == pl.ports.Len() {
+	if s.isFull() && s.number() < d.from.n {
 		d.full.remove(s.number())
 	}
-	s.held.Release(pl.ports, h.port())
+	s.held.Release(s.table, h.port())
+	d.place(s)
 	d.dropIfUnused(s, pl)
 }
 
 // isInUse reports whether the tuple is in use, as opposed to free or retired.
-func (d *destination) isInUse(h hold, pl *plan) bool {
-	return d.contains(h, pl) && !d.find(h.number()).isRetired(h.port(), pl)
+func (d *destination) isInUse(h hold) bool {
+	return d.contains(h) && !d.find(h.number()).isRetired(h.port())
 }
 
-func (d *destination) contains(h hold, pl *plan) bool {
+func (d *destination) contains(h hold) bool {
 	s := d.find(h.number())
-	return s != nil && s.held.Contains(pl.ports, h.port())
+	return s != nil && s.held.Contains(s.table, h.port())
+}
+
+// all yields the sources in use.
+func (d *destination) all(yield func(*source) bool) {
+	if d.first.named.Load() != 0 && !yield(&d.first) {
+		return
+	}
+	for _, s := range d.others.m {
+		if !yield(s) {
+			return
+		}
+	}
 }
 
 // find returns the source of this number, nil if nothing is held from there.
@@ -160,16 +263,23 @@ func (d *destination) source(number uint64, pl *plan) *source {
 	} else {
 		d.renamed.Add(1) // before it is named and holds anything
 	}
+	s.table = d.from.table(number)
 	s.named.Store(number + 1)
+	if d.levels != nil && number < d.from.n {
+		d.used.add(number)
+	}
 	return s
 }
 
 func (d *destination) dropIfUnused(s *source, pl *plan) {
-	if s.held.Len(pl.ports) > 0 {
+	if s.held.Len(s.table) > 0 {
 		return
 	}
 	number := s.number()
 	s.named.Store(0)
+	if d.levels != nil && number < d.from.n {
+		d.used.remove(number)
+	}
 	if s != &d.first {
 		d.others.delete(number)
 		pl.spares.sources.Put(s)
@@ -180,6 +290,8 @@ func (d *destination) isWaitedFor() bool { return d.waiters != nil && d.waiters.
 
 func (s *source) number() uint64 { return s.named.Load() - 1 }
 
-func (s *source) isRetired(port uint16, pl *plan) bool {
-	return s.retired != nil && s.retired.Contains(pl.ports, port)
+func (s *source) isFull() bool { return s.held.Len(s.table) == s.table.Len() }
+
+func (s *source) isRetired(port uint16) bool {
+	return s.retired != nil && s.retired.Contains(s.table, port)
 }

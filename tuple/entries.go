@@ -1,7 +1,6 @@
 package tuple
 
 import (
-	"hash/maphash"
 	"math/bits"
 	"sync/atomic"
 )
@@ -15,7 +14,7 @@ import (
 type entries struct {
 	slots atomic.Pointer[slots]
 	seq   atomic.Uint64 // odd while entries move, or become or cease to be large; not when one is added
-	seed  maphash.Seed
+	seed  *seed
 	n     int
 	large int // how many have a destination of their own
 }

@@ -5,7 +5,8 @@ import "sync/atomic"
 // entry is what a slot says of its destination: the last word of the key with the meta bits, and the lanes. A lane is the
 // hold of a tuple; one without a port is free. A large entry has a destination of its own instead.
 //
-// All of it is stored atomically, for those who read without the lock. A hold does not change its lane.
+// All of it is stored atomically, for those who read without the lock. A hold does not change its lane, and a lane is taken
+// only when all before it are.
 type entry [1 + laneCount]uint64
 
 // The meta bits, below the key in its last word.
@@ -15,6 +16,8 @@ const (
 	metaRetired = 1 // <<j: the tuple in lane j is retired
 	metaTurn    = laneCount
 	metaTurns   = 3 << metaTurn // in which lane, free or not, the number of the source is whose turn was the last one
+	metaPeak    = metaTurn + 2
+	metaPeaks   = mostPeak << metaPeak // the most tuples held at once, see peak.go
 )
 
 func (en *entry) setLast(w uint64)      { atomic.StoreUint64(&en[0], w) }
@@ -35,49 +38,91 @@ func (en *entry) find(h hold) int {
 	return -1
 }
 
-// has is find for a reader without the lock.
+// has is find for a reader without the lock. It has no branch, for which lane it is is hard to predict.
 func (en *entry) has(h hold) bool {
-	return atomic.LoadUint64(&en[1]) == uint64(h) || atomic.LoadUint64(&en[2]) == uint64(h) || atomic.LoadUint64(&en[3]) == uint64(h)
+	return min(atomic.LoadUint64(&en[1])^uint64(h), atomic.LoadUint64(&en[2])^uint64(h), atomic.LoadUint64(&en[3])^uint64(h)) == 0
 }
 
-// acquire takes a free port of the source whose turn it is among n. It fails if no lane is free. The ports are more than
-// the lanes, so none else can keep it from finding one.
-func (en *entry) acquire(n uint64, pl *plan, r uint64) (h hold, ok bool) {
-	j := 0
-	for en.lane(j).port() != 0 {
-		if j++; j == laneCount {
-			return 0, false
-		}
+// acquire takes a free port of the source whose turn it is. It fails if no lane is free.
+func (en *entry) acquire(from *sources, pl *plan, r uint64) (h hold, ok bool) {
+	j := en.freeLane()
+	if j < 0 {
+		return 0, false
 	}
 	number := uint64(0)
-	if n > 1 {
-		turn := en.turnLane()
-		if number = en.lane(turn).number() + 1; number == n {
-			number = 0
-		}
-		if j != turn {
-			en.setLast(en[0]&^metaTurns | uint64(j)<<metaTurn)
+	if from.n > 1 {
+		number = en.turn(from.n)
+	}
+	return en.take(j, number, from, pl, r), true
+}
+
+// turn is the number of the source whose turn it is among n.
+func (en *entry) turn(n uint64) uint64 {
+	number := en.lane(en.turnLane()).number() + 1
+	if number >= n {
+		return 0
+	}
+	return number
+}
+
+// freeLane returns the first free lane, negative if there is none.
+func (en *entry) freeLane() int { return en.freeLaneFrom(0) }
+
+// freeLaneFrom returns the first free lane from j on, negative if there is none.
+func (en *entry) freeLaneFrom(j int) int {
+	for ; j < laneCount; j++ {
+		if en.lane(j).port() == 0 {
+			if j == peakLane && en.hasPeakLane() {
+				break
+			}
+			return j
 		}
 	}
+	return -1
+}
+
+// take takes a free port of a source into the free lane j: it was the source's turn. The ports are more than the lanes, so
+// none else can keep it from finding one.
+func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) hold {
+	last := en.raised(j)
+	if from.n > 1 {
+		last = last&^metaTurns | uint64(j)<<metaTurn
+	}
+	if last != en[0] { // seldom: storing it atomically takes longer than all else here
+		en.setLast(last)
+	}
+	table := from.table(number)
 	for {
-		h = holdOf(number, pl.ports.Draw(r, pl.rand))
+		h := holdOf(number, table.Draw(r, pl.rand))
 		if en.find(h) < 0 {
 			en.setLane(j, h)
-			return h, true
+			return h
 		}
 		r = pl.rand()
 	}
 }
 
-// reserve takes h, which is not in, into a lane that does not tell whose turn it is. It fails if there is none.
+// reserve takes h, which is not in, into the first free lane. If that is the one that tells whose turn it is, another free
+// one has to tell it from now on. It fails if there is none.
 func (en *entry) reserve(h hold) bool {
-	for j := range laneCount {
-		if en.lane(j).port() == 0 && j != en.turnLane() {
-			en.setLane(j, h)
-			return true
-		}
+	j := en.freeLane()
+	if j < 0 {
+		return false
 	}
-	return false
+	last := en.raised(j)
+	if j == en.turnLane() {
+		other := en.freeLaneFrom(j + 1)
+		if other < 0 {
+			return false
+		}
+		en.setLane(other, en.lane(j))
+		last = last&^metaTurns | uint64(other)<<metaTurn
+	}
+	en.setLane(j, h)
+	if last != en[0] {
+		en.setLast(last)
+	}
+	return true
 }
 
 // counts returns how many tuples are in use and retired.

@@ -64,6 +64,35 @@ func ExamplePool_Retire() {
 	// no free local port towards 198.51.100.7:443 (1 in use, 1 cooling down, the first of them free in 1m0s)
 }
 
+// A host behind a NAT lets a tuple rest for as long as the NAT remembers it, which depends on how the connection ended.
+func ExamplePool_RetireAs() {
+	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000), CoolDown: tuple.AzureNAT()}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	t, _ := pool.TryAcquire(web)
+	pool.RetireAs(t, tuple.Reset)
+
+	_, err := pool.TryAcquire(web)
+	fmt.Println(err)
+	// Output:
+	// no free local port towards 198.51.100.7:443 (0 in use, 1 cooling down, the first of them free in 16s)
+}
+
+// Better a tuple that has not rested for long enough than none: the one that has rested longest.
+func ExamplePool_reuseRetired() {
+	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5001), ReuseRetired: true}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	first, _ := pool.TryAcquire(web)
+	second, _ := pool.TryAcquire(web)
+	pool.RetireAs(first, tuple.ClosedHere)
+	pool.RetireAs(second, tuple.ClosedHere)
+
+	t, err := pool.TryAcquire(web)
+	fmt.Println(t == first, err)
+	// Output: true <nil>
+}
+
 // Acquire waits its turn, until its context ends.
 func ExamplePool_Acquire() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}

@@ -54,13 +54,9 @@ const DefaultMaxWaiters = defaultMaxWaiters
 
 // ContainsQuickly is Contains as far as it knows without the lock.
 func (p *Pool) ContainsQuickly(t Tuple) (held, known bool) {
-	st := p.ready()
-	key, h, ok := st.plan.find(&t)
-	if !ok {
-		return false, true
-	}
-	sh, hash := st.shard(key)
-	return sh.has(key, hash, h, st.plan)
+	key := t.dstKey()
+	sh, hash := p.ready().shard(key)
+	return sh.has(key, hash, &t)
 }
 
 // Wrapped returns how many entries lie before their home, for the table ended.
@@ -71,7 +67,7 @@ func (p *Pool) Wrapped() int {
 		for _, e := range []*entries{&st.shards[i].v4, &st.shards[i].v6} {
 			if s := e.slots.Load(); s != nil {
 				for i := s.keyWords - 1; i < len(s.words); i += s.size {
-					if s.words[i] != 0 && s.home(s.key(i).hash(st.seed)) > i {
+					if s.words[i] != 0 && s.home(s.key(i).hash(&st.seed)) > i {
 						n++
 					}
 				}

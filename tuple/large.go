@@ -13,7 +13,8 @@ func (e *entries) addLarge(key dstKey, hash uint64, pl *plan) *destination {
 func (e *entries) enlarge(at place, pl *plan) *destination {
 	key, en := at.s.key(at.i), at.entry()
 	d := newDestination(key, pl.sources(key), pl)
-	d.turn = (en.lane(en.turnLane()).number() + 1) % d.from.n
+	d.turn = en.turn(d.from.n)
+	d.peak = en.peak()
 	for j := range laneCount {
 		h := en.lane(j)
 		if h.port() == 0 {
@@ -21,7 +22,7 @@ func (e *entries) enlarge(at place, pl *plan) *destination {
 		}
 		d.reserve(h, pl)
 		if en.isRetired(j) {
-			d.retire(h, 0, pl)
+			d.retire(h, 0)
 		}
 	}
 	e.setLarge(at, d)
@@ -32,13 +33,16 @@ func (e *entries) enlarge(at place, pl *plan) *destination {
 // is.
 func (e *entries) reduce(at place, d *destination, pl *plan) {
 	held := d.inUse + d.retired
+	if held == 0 {
+		d.peak = 0
+	}
 	if d.isWaitedFor() || held > 1 || held == 1 && !pl.lanes {
 		return
 	}
 	if held == 0 {
 		e.remove(at)
 	} else {
-		meta, lanes := d.lanes(pl)
+		meta, lanes := d.lanes()
 		e.setSmall(at, meta, lanes)
 		d.release(hold(lanes[0]), pl)
 	}
@@ -69,13 +73,21 @@ func (e *entries) setSmall(at place, meta uint64, lanes [laneCount]uint64) {
 }
 
 // lanes returns what an entry says of d, which must hold exactly one tuple.
-func (d *destination) lanes(pl *plan) (meta uint64, lanes [laneCount]uint64) {
-	s := &d.first
-	for _, s = range d.others.m {
+func (d *destination) lanes() (meta uint64, lanes [laneCount]uint64) {
+	for s := range d.all {
+		for port := range s.held.All(s.table) {
+			lanes[0] = uint64(holdOf(s.number(), port))
+		}
 	}
-	for port := range s.held.All(pl.ports) {
-		lanes[0] = uint64(holdOf(s.number(), port))
+	last := d.turn - 1
+	if d.turn == 0 {
+		last = max(d.from.n, 1) - 1
 	}
-	lanes[1] = uint64(holdOf((d.turn+d.from.n-1)%d.from.n, 0))
-	return 1<<metaTurn | uint64(d.retired), lanes
+	lanes[1] = uint64(holdOf(last, 0))
+	meta = 1<<metaTurn | uint64(d.retired)
+	if d.peak <= mostPeak {
+		return meta | uint64(d.peak)<<metaPeak, lanes
+	}
+	lanes[peakLane] = uint64(holdOf(uint64(d.peak), 0))
+	return meta, lanes
 }

@@ -18,8 +18,8 @@ import (
 
 // call is an operation on a pool of a few tuples towards one destination, numbered from 0.
 type call struct {
-	what string // acquire, reserve, release, contains
-	n    int    // which tuple; none for acquire
+	what string // acquire, reserve, release, contains, sources
+	n    int    // which tuple; none for acquire; for sources which tuples theirs are, a bit each
 }
 
 // none is what an acquire returns that found nothing; the others return yes or no.
@@ -29,26 +29,35 @@ const (
 	yes  = 1
 )
 
-// poolModel is what a Pool of so many tuples does when one operation comes after the other. The state is a bit for each
-// that is in use.
+// poolState is a bit for each tuple that is in use, and for each that the present sources have.
+type poolState struct{ held, live uint64 }
+
+// poolModel is what a Pool of so many tuples does when one operation comes after the other.
 func poolModel(tuples int) porcupine.Model {
 	return porcupine.Model{
-		Init: func() any { return uint64(0) },
+		Init: func() any { return poolState{live: 1<<tuples - 1} },
 		Step: func(state, input, output any) (bool, any) {
-			held, in, out := state.(uint64), input.(call), output.(int)
+			s, in, out := state.(poolState), input.(call), output.(int)
 			bit := uint64(1) << max(in.n, 0)
+			is := s.held&bit != 0
 			switch in.what {
 			case "acquire":
 				if out == none {
-					return held == 1<<tuples-1, held
+					return s.live&^s.held == 0, s
 				}
-				return held>>out&1 == 0, held | 1<<out
+				bit = 1 << out
+				return s.live&^s.held&bit != 0, poolState{s.held | bit, s.live}
 			case "reserve":
-				return (held&bit == 0) == (out == yes), held | bit
+				if out == yes {
+					return s.live&^s.held&bit != 0, poolState{s.held | bit, s.live}
+				}
+				return s.live&^s.held&bit == 0, s
 			case "release":
-				return (held&bit != 0) == (out == yes), held &^ bit
+				return is == (out == yes), poolState{s.held &^ bit, s.live}
+			case "sources":
+				return true, poolState{s.held, uint64(in.n)}
 			}
-			return (held&bit != 0) == (out == yes), held
+			return is == (out == yes), s
 		},
 		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%v: %v", input, output) },
 	}
@@ -68,7 +77,7 @@ func TestPoolIsLinearizable(t *testing.T) {
 				p := &tuple.Pool{Sources: prefixes(test.source), Ports: alloc.RangeSet(5000, uint16(5000+test.ports-1))}
 				tuples := test.ports << (32 - p.Sources[0].Bits())
 				// All but one are taken, so that everybody meets at the last.
-				history := record(p, tuples, test.clients, uint64(round))
+				history := record(p, tuples, test.clients, uint64(round), round%2 == 1)
 				if !porcupine.CheckOperations(poolModel(tuples), history) {
 					for _, op := range history {
 						t.Logf("%d [%d, %d] %v: %v", op.ClientId, op.Call, op.Return, op.Input, op.Output)
@@ -80,8 +89,8 @@ func TestPoolIsLinearizable(t *testing.T) {
 	}
 }
 
-// record lets clients loose on p and returns what they did, with the ticks of a counter for a clock.
-func record(p *tuple.Pool, tuples, clients int, round uint64) []porcupine.Operation {
+// record lets clients loose on p, one of which may change the sources, and returns what they did, with the ticks of a counter for a clock.
+func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []porcupine.Operation {
 	base := p.Sources[0].Addr().As4()
 	nth := func(n int) tuple.Tuple {
 		src := base
@@ -109,6 +118,15 @@ func record(p *tuple.Pool, tuples, clients int, round uint64) []porcupine.Operat
 			return truth(p.Reserve(nth(c.n)))
 		case "release":
 			return truth(p.Release(nth(c.n)))
+		}
+		if c.what == "sources" {
+			var list []tuple.Source
+			for n := 0; n < tuples; n += p.Ports.Len() {
+				if c.n>>n&1 != 0 {
+					list = append(list, tuple.Source{Prefix: netip.PrefixFrom(nth(n).Src().Addr(), 32)})
+				}
+			}
+			return truth(p.SetSources(list...) == nil)
 		}
 		return truth(p.Contains(nth(c.n)))
 	}
@@ -145,6 +163,14 @@ func record(p *tuple.Pool, tuples, clients int, round uint64) []porcupine.Operat
 				case r < 7 && len(held) > 0:
 					step(client, call{"release", held[0]})
 					held = held[1:]
+				case r == 7 && changes && client == 0:
+					mask := 0
+					for n := 0; n < tuples; n += p.Ports.Len() {
+						if rng.IntN(3) > 0 {
+							mask |= (1<<p.Ports.Len() - 1) << n
+						}
+					}
+					step(client, call{"sources", mask})
 				case r == 6: // anybody's
 					step(client, call{"release", rng.IntN(tuples)})
 				default:
@@ -188,6 +214,12 @@ func TestPoolModelRejectsWrongHistories(t *testing.T) {
 		}},
 		"released twice": {history: []porcupine.Operation{
 			op(1, 2, "acquire", none, 0), op(3, 6, "release", 0, yes), op(4, 5, "release", 0, yes),
+		}},
+		"from a source that was drained": {history: []porcupine.Operation{
+			op(1, 2, "sources", 1, yes), op(3, 4, "acquire", none, 1),
+		}},
+		"fails though a new source has one": {history: []porcupine.Operation{
+			op(1, 2, "sources", 0, yes), op(3, 4, "acquire", none, none), op(5, 6, "sources", 3, yes), op(7, 8, "acquire", none, none),
 		}},
 		"contains what was released": {history: []porcupine.Operation{
 			op(1, 2, "acquire", none, 0), op(3, 4, "release", 0, yes), op(5, 6, "contains", 0, yes),

@@ -199,6 +199,7 @@ func (d *driver) step() {
 	}
 	if d.steps%7 == 0 {
 		require.Equal(d, d.model.stats(), d.pool.Stats())
+		d.look()
 	}
 	if len(d.inUse) < 300 || d.steps%50 == 0 {
 		require.NoError(d, d.pool.Check(), "after step %d", d.steps)

@@ -15,13 +15,15 @@ type model struct {
 	sources map[netip.Addr]bool // nil: all of wide
 	wide    netip.Prefix        // too many sources to enumerate
 	ports   map[uint16]bool
-	held    map[tuple.Tuple]int64 // 0: in use; else when it comes free
+	held    map[tuple.Tuple]int64  // 0: in use; else when it comes free
+	count   map[netip.AddrPort]int // of held, by destination
+	peak    map[netip.AddrPort]int // the most that was, since it was 0
 }
 
 const never = math.MaxInt64
 
 func newModel(sources []netip.Prefix, ports []uint16) *model {
-	m := &model{any: len(sources) == 0, ports: map[uint16]bool{}, held: map[tuple.Tuple]int64{}}
+	m := &model{any: len(sources) == 0, ports: map[uint16]bool{}, held: map[tuple.Tuple]int64{}, count: map[netip.AddrPort]int{}, peak: map[netip.AddrPort]int{}}
 	for _, port := range ports {
 		m.ports[port] = true
 	}
@@ -88,8 +90,17 @@ func (m *model) entry(t tuple.Tuple) (tuple.Tuple, bool) {
 func (m *model) expire(now int64) {
 	for t, until := range m.held {
 		if until != 0 && until <= now {
-			delete(m.held, t)
+			m.free(t)
 		}
+	}
+}
+
+func (m *model) free(t tuple.Tuple) {
+	delete(m.held, t)
+	dst := t.Dst()
+	if m.count[dst]--; m.count[dst] == 0 {
+		delete(m.count, dst)
+		delete(m.peak, dst)
 	}
 }
 
@@ -99,6 +110,8 @@ func (m *model) reserve(t tuple.Tuple) bool {
 		return false
 	}
 	m.held[t] = 0
+	m.count[t.Dst()]++
+	m.peak[t.Dst()] = max(m.peak[t.Dst()], m.count[t.Dst()])
 	return true
 }
 
@@ -115,7 +128,7 @@ func (m *model) retire(t tuple.Tuple, d time.Duration, now int64) bool {
 	}
 	switch {
 	case d <= 0:
-		delete(m.held, t)
+		m.free(t)
 	case int64(d) > never-now:
 		m.held[t] = never
 	default:
@@ -138,6 +151,26 @@ func (m *model) towards(dst netip.AddrPort) (inUse, retired int, next int64) {
 		}
 	}
 	return inUse, retired, next
+}
+
+// usage is how each destination stands now.
+func (m *model) usage() map[netip.AddrPort]tuple.Usage {
+	all := map[netip.AddrPort]tuple.Usage{}
+	for t, until := range m.held {
+		u := all[t.Dst()]
+		if until == 0 {
+			u.InUse++
+		} else {
+			u.Retired++
+		}
+		all[t.Dst()] = u
+	}
+	for dst, u := range all {
+		u.Dst, u.HighWater, u.At = dst, m.peak[dst], time.Now()
+		u.Free = m.capacity(dst) - u.InUse - u.Retired
+		all[dst] = u
+	}
+	return all
 }
 
 func (m *model) stats() tuple.Stats {

@@ -17,17 +17,25 @@ func (at place) destination() *destination {
 	return at.s.largeAt(at.i).Load()
 }
 
-func (at place) contains(h hold, pl *plan) bool {
+// waiting returns how many wait for the destination.
+func (at place) waiting() int {
+	if d := at.destination(); d != nil && d.waiters != nil {
+		return d.waiters.Len()
+	}
+	return 0
+}
+
+func (at place) contains(h hold) bool {
 	if d := at.destination(); d != nil {
-		return d.contains(h, pl)
+		return d.contains(h)
 	}
 	return at.entry().find(h) >= 0
 }
 
 // isInUse reports whether the tuple is in use, as opposed to free or retired.
-func (at place) isInUse(h hold, pl *plan) bool {
+func (at place) isInUse(h hold) bool {
 	if d := at.destination(); d != nil {
-		return d.isInUse(h, pl)
+		return d.isInUse(h)
 	}
 	j := at.entry().find(h)
 	return j >= 0 && !at.entry().isRetired(j)

@@ -3,49 +3,84 @@ package tuple
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// plan is what the fields of a Pool come to. It does not change.
+// plan is what the fields of a Pool come to, and the sources that it has at present. It does not change: other sources make
+// another plan.
 type plan struct {
-	ports      *ports.Allowed
 	v4, v6     sources
-	anySource  bool
-	lanes      bool // whether entries hold tuples: not if a source may have no free port though a lane is free
+	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no hooks, nothing reused
+	policy     Policy
+	ports      alloc.Set // of a source that has none of its own
+	lanes      bool      // whether entries hold tuples: not if a source may have no free port though a lane is free
 	maxWaiters int
 	rand       func() uint64
 	err        error // what is wrong with the fields
-	spares     spares
+	spares     *spares
+	owners     maphash.Seed // for StickyOwner
 }
 
-func newPlan(p *Pool) *plan {
-	pl := &plan{maxWaiters: p.MaxWaiters, rand: p.rand, anySource: len(p.Sources) == 0}
+func newPlan(p *Pool, tables *tables) *plan {
+	pl := &plan{
+		plain: p.Policy == Rotate && p.Trace == nil && !p.ReuseRetired, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand,
+		spares: new(spares), owners: maphash.MakeSeed(),
+	}
 	if pl.rand == nil {
 		pl.rand = rand.Uint64
 	}
 	if pl.maxWaiters == 0 {
 		pl.maxWaiters = defaultMaxWaiters
 	}
-	set := p.Ports
-	if set.IsZero() {
-		set = alloc.RangeSet(1024, 65535)
+	pl.ports = p.Ports
+	if pl.ports.IsZero() {
+		pl.ports = alloc.RangeSet(1024, 65535)
 	}
-	pl.ports = ports.Allow(set.All())
-	pl.lanes = pl.ports.Len() > laneCount
-	if pl.ports.Len() == 0 {
+	var v4, v6 sources
+	switch {
+	case pl.ports.Len() == 0:
 		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero for 1024-65535")
-		return pl
+	case p.Policy > Random:
+		pl.err = fmt.Errorf("tuple: Pool.Policy is %d, which is none of the policies", p.Policy)
+	case len(p.Sources) == 0:
+		table := tables.of(pl.ports)
+		v4, v6 = anySource(netip.IPv4Unspecified(), table), anySource(netip.IPv6Unspecified(), table)
+	default:
+		list := make([]Source, len(p.Sources))
+		for i, prefix := range p.Sources {
+			list[i].Prefix = prefix
+		}
+		v4, v6, pl.err = pl.sourcesFrom("Pool.Sources", list, tables)
 	}
-	if pl.anySource {
-		pl.v4, pl.v6 = anySource(netip.IPv4Unspecified()), anySource(netip.IPv6Unspecified())
-	} else {
-		pl.v4, pl.v6, pl.err = sourcesFrom(p.Sources)
+	if pl.err == nil {
+		pl.setSources(v4, v6)
 	}
 	return pl
+}
+
+func (pl *plan) sourcesFrom(what string, list []Source, tables *tables) (v4, v6 sources, err error) {
+	return sourcesFrom(what, list, func(set alloc.Set) *ports.Allowed {
+		if set.IsZero() {
+			set = pl.ports
+		}
+		return tables.of(set)
+	})
+}
+
+func (pl *plan) setSources(v4, v6 sources) {
+	pl.v4, pl.v6, pl.lanes = v4, v6, true
+	for _, s := range []*sources{&pl.v4, &pl.v6} {
+		for _, b := range s.blocks[:s.live] {
+			pl.lanes = pl.lanes && b.table.Len() > laneCount
+			s.capacity += (b.end - b.begin) * uint64(b.table.Len())
+		}
+	}
 }
 
 // sources returns the source addresses of the family of a destination.
@@ -56,42 +91,33 @@ func (pl *plan) sources(dst dstKey) *sources {
 	return &pl.v4
 }
 
-// towards returns dst's key and sources, or what keeps the pool from giving a tuple towards it.
-func (pl *plan) towards(dst netip.AddrPort) (dstKey, *sources, error) {
-	key := dstKeyOf(addrFrom(dst.Addr()), dst.Port())
-	from := pl.sources(key)
-	if pl.err != nil || !key.isValid() || from.n == 0 {
-		return dstKey{}, nil, pl.refusal(dst)
+// find returns the source and port of t, which lies in the space key. It fails if t is not a tuple of the pool.
+func (pl *plan) find(key dstKey, t *Tuple) (hold, bool) {
+	if !key.isValid() {
+		return 0, false
 	}
-	return key, from, nil
+	return pl.sources(key).find(t)
 }
 
-// refusal says what keeps the pool from giving a tuple towards dst.
-func (pl *plan) refusal(dst netip.AddrPort) error {
-	if pl.err != nil {
-		return pl.err
-	}
-	if err := checkDst(dst); err != nil {
-		return err
-	}
-	family := "IPv6"
-	if dst.Addr().Unmap().Is4() {
-		family = "IPv4"
-	}
-	return fmt.Errorf("tuple: no source for %v: none of the pool's Sources is an %s address", dst, family)
+// tables are the sets of ports that a Pool has met lately, as the allocator needs them.
+type tables struct {
+	mu sync.Mutex
+	m  map[alloc.Set]*ports.Allowed
 }
 
-// find returns where t lies: its destination, and its source and port. It fails if t is not a tuple of the pool.
-func (pl *plan) find(t *Tuple) (key dstKey, h hold, ok bool) {
-	key = t.dstKey()
-	if t.srcPort == 0 || !key.isValid() || t.src.is4() == key.is6() || pl.err != nil {
-		return dstKey{}, 0, false
-	}
-	number := uint64(0)
-	if !pl.anySource {
-		if number, ok = pl.sources(key).number(t.src); !ok {
-			return dstKey{}, 0, false
+// mostTables bounds how many sets are remembered: some 10 KB each.
+const mostTables = 64
+
+func (t *tables) of(set alloc.Set) *ports.Allowed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	table := t.m[set]
+	if table == nil {
+		if t.m == nil || len(t.m) >= mostTables {
+			t.m = make(map[alloc.Set]*ports.Allowed)
 		}
+		table = ports.Allow(set.All())
+		t.m[set] = table
 	}
-	return key, holdOf(number, t.srcPort), true
+	return table
 }

@@ -17,11 +17,12 @@ import (
 // What every operation writes, the lock and the counts, begins a cache line, what most of them only read lies in others, and
 // no two shards share one: two cores that take turns wait for each line that both write.
 type shard struct {
-	v4  entries
-	due atomic.Int64 // when the first of the retired comes free; never if none is retired
-	_   [cacheLine - (entriesSize+8)%cacheLine]byte
-	v6  entries
-	_   [cacheLine - entriesSize%cacheLine]byte
+	v4   entries
+	due  atomic.Int64 // when the first of the retired comes free; never if none is retired
+	plan atomic.Pointer[plan]
+	_    [cacheLine - (entriesSize+8+unsafe.Sizeof(uintptr(0)))%cacheLine]byte
+	v6   entries
+	_    [cacheLine - entriesSize%cacheLine]byte
 
 	mu      sync.Mutex
 	inUse   int
@@ -77,7 +78,7 @@ func (sh *shard) settle(pl *plan) {
 		}
 		e := sh.entries(r.key)
 		at, _ := e.find(r.key, r.key.hash(e.seed))
-		sh.free(at, r.hold, pl)
+		sh.free(at, r.hold, 0, pl)
 	}
 	sh.setDue()
 }
@@ -102,12 +103,14 @@ func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, o
 	case d != nil:
 		h, ok = d.acquire(pl, r)
 	case found:
-		if h, ok = at.entry().acquire(pl.sources(key).n, pl, r); !ok {
+		if h, ok = at.entry().acquire(pl.sources(key), pl, r); !ok {
 			h, ok = e.enlarge(at, pl).acquire(pl, r)
 		}
 	case pl.lanes:
-		h, ok = holdOf(randomTurn(pl.sources(key)), pl.ports.Draw(r, pl.rand)), true
-		e.add(key, hash, 0, [laneCount]uint64{uint64(h)})
+		from := pl.sources(key)
+		number := randomTurn(from)
+		h, ok = holdOf(number, from.table(number).Draw(r, pl.rand)), true
+		e.add(key, hash, metaNew, [laneCount]uint64{uint64(h)})
 	default:
 		h, ok = e.addLarge(key, hash, pl).acquire(pl, r)
 	}
@@ -122,7 +125,7 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 	sh.settle(pl)
 	e := sh.entries(key)
 	at, found := e.find(key, hash)
-	if !pl.ports.Contains(h.port()) || found && at.contains(h, pl) {
+	if from := pl.sources(key); h.number() >= from.n || !from.table(h.number()).Contains(h.port()) || found && at.contains(h) {
 		return false
 	}
 	switch d := at.destination(); {
@@ -132,8 +135,8 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 		if !at.entry().reserve(h) {
 			e.enlarge(at, pl).reserve(h, pl)
 		}
-	case pl.lanes: // lane 0 says whose turn it is
-		e.add(key, hash, 0, [laneCount]uint64{uint64(holdOf(randomTurn(pl.sources(key)), 0)), uint64(h)})
+	case pl.lanes: // lane 1 says whose turn it is
+		e.add(key, hash, metaNew|1<<metaTurn, [laneCount]uint64{uint64(h), uint64(holdOf(randomTurn(pl.sources(key)), 0))})
 	default:
 		e.addLarge(key, hash, pl).reserve(h, pl)
 	}
@@ -145,28 +148,33 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
-	if !found || !at.isInUse(h, pl) {
+	if !found || !at.isInUse(h) {
 		return false
 	}
 	sh.inUse--
 	if delay <= 0 {
-		sh.free(at, h, pl)
+		sh.free(at, h, 0, pl)
 		return true
 	}
 	until := after(delay)
+	if sh.cool.early != nil && at.destination().wants(h) {
+		sh.free(at, h, until, pl)
+		return true
+	}
 	if d := at.destination(); d != nil {
-		d.retire(h, until, pl)
+		d.retire(h, until)
 	} else {
 		at.entry().setRetired(at.entry().find(h))
 	}
 	sh.cool.add(delay, resting{until, key, h})
 	sh.setDue()
-	sh.setWake(pl)
+	sh.setWake()
 	return true
 }
 
-// free frees a tuple that is in use or retired, and gives it to whoever waits for it.
-func (sh *shard) free(at place, h hold, pl *plan) {
+// free frees a tuple that is in use or retired, and gives it to whoever waits for it. If it was to be retired instead, until
+// is when it would have come free.
+func (sh *shard) free(at place, h hold, until int64, pl *plan) {
 	d := at.destination()
 	if d == nil {
 		if en := at.entry(); en.release(en.find(h)) {
@@ -175,13 +183,8 @@ func (sh *shard) free(at place, h hold, pl *plan) {
 		return
 	}
 	d.release(h, pl)
-	for d.isWaitedFor() {
-		h, ok := d.acquire(pl, pl.rand())
-		if !ok {
-			return
-		}
-		sh.inUse++
-		sh.leave(d, d.waiters.Front()).got <- h
+	if d.isWaitedFor() {
+		sh.serve(d, h, until, pl)
 	}
 	at.e.reduce(at, d, pl)
 }
@@ -189,13 +192,13 @@ func (sh *shard) free(at place, h hold, pl *plan) {
 func (sh *shard) contains(key dstKey, hash uint64, h hold, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
-	return found && at.contains(h, pl)
+	return found && at.contains(h)
 }
 
-// exhausted is the error for an acquire towards key that found nothing free.
-func (sh *shard) exhausted(key dstKey, hash uint64, why error) error {
-	err := &ExhaustedError{Dst: key.netip(), Err: why}
-	at, found := sh.entries(key).find(key, hash)
+// exhausted is the error for an acquire that found nothing free.
+func (sh *shard) exhausted(a *ask, why error) error {
+	err := &ExhaustedError{Dst: dstKeyOf(a.to, a.dst.Port()).netip(), Err: why}
+	at, found := sh.entries(a.key).find(a.key, a.hash)
 	if !found {
 		return err
 	}
@@ -208,7 +211,7 @@ func (sh *shard) exhausted(key dstKey, hash uint64, why error) error {
 	}
 	if err.Retired > 0 {
 		if next == 0 {
-			next = sh.cool.nextOf(key)
+			next = sh.cool.nextOf(a.key)
 		}
 		if d != nil {
 			d.next = next

@@ -228,3 +228,15 @@ func TestSourcesAreUsedEvenly(t *testing.T) {
 		require.InEpsilon(t, float64(total)/16, n, 0.02, "%v", a)
 	}
 }
+
+// A lane that is free may still say whose turn it was, though that source is gone.
+func TestSourcesMayBeReplacedTwiceWhileAFewTuplesAreHeld(t *testing.T) {
+	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
+	keep, gone := acquire(t, p, web), acquire(t, p, web)
+	require.True(t, p.Release(gone))
+	for _, list := range []string{"203.0.113.0/30", "198.51.100.0/30", "10.0.0.0/32"} {
+		require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.MustParsePrefix(list)}))
+		require.True(t, p.Contains(keep))
+		require.NoError(t, p.Check())
+	}
+}

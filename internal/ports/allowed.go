@@ -8,6 +8,7 @@ package ports
 import (
 	"iter"
 	"math/bits"
+	"slices"
 )
 
 // Allowed is the immutable table of the ports that a Space may hand out. It is safe for concurrent use.
@@ -66,4 +67,20 @@ func (a *Allowed) port(rank int) uint16 {
 // them from rand. There must be one.
 func (a *Allowed) Draw(r uint64, rand func() uint64) uint16 {
 	return a.port(int(below(uint64(a.n), r, rand)))
+}
+
+// Meets reports whether a and b have a port in common.
+func (a *Allowed) Meets(b *Allowed) bool {
+	x, y, _ := overlap(a.words, a.base, b.words, b.base)
+	for i, w := range x {
+		if w&y[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Equal reports whether a and b are the same ports.
+func (a *Allowed) Equal(b *Allowed) bool {
+	return a == b || a.base == b.base && slices.Equal(a.words, b.words)
 }

@@ -38,8 +38,10 @@ func newDense(a *Allowed, shared bool) *dense {
 
 func (d *dense) free(i uint) bool { return d.words[i/64]>>(i%64)&1 != 0 }
 
-// freeShared is free for a reader without the lock.
-func (d *dense) freeShared(i uint) bool { return atomic.LoadUint64(&d.words[i/64])>>(i%64)&1 != 0 }
+// freeShared is free for a reader without the lock, whose Space may have come to hold the ports of another table.
+func (d *dense) freeShared(i uint) bool {
+	return i/64 < uint(len(d.words)) && atomic.LoadUint64(&d.words[i/64])>>(i%64)&1 != 0
+}
 
 func (d *dense) take(i uint) {
 	d.flip(i)
@@ -73,21 +75,27 @@ func (d *dense) count(i uint, n uint64) {
 // choose returns a free bit, each with the same probability, by the random number r and, if that does not do, more of them
 // from rand. There must be a free bit.
 //
-// With a quarter free or more it probes four positions that r gives, each of which is uniform over the free bits if it
+// With a quarter free or more it probes the four positions that r gives, each of which is uniform over the free bits if it
 // hits; if none does, and with less free, it counts its way to a free bit of random rank, which is uniform too: so the
-// mixture is. A probe that misses costs 2-3 ns and a mispredicted branch, counting 25 ns at 99 % full and 35 at 90 %.
-func (d *dense) choose(probe, r uint64, rand func() uint64) uint {
+// mixture is. All four are looked at, without a branch on each: that is mispredicted half of the time at 50 % full, and
+// costs 4 ns more. Counting takes 25 ns at 99 % full and 35 at 90 %.
+func (d *dense) choose(mask, r uint64, rand func() uint64) uint {
 	if 4*d.n >= 64*len(d.words) {
-		for range 4 {
-			i := uint(r & probe)
-			if i/64 < uint(len(d.words)) && d.free(i) {
-				return i
-			}
-			r >>= 16
+		hits := d.probe(r&mask) | d.probe(r>>16&mask)<<1 | d.probe(r>>32&mask)<<2 | d.probe(r>>48&mask)<<3
+		if hits != 0 {
+			return uint(r >> (bits.TrailingZeros64(hits) * 16) & mask)
 		}
 		r = rand()
 	}
 	return d.nth(below(uint64(d.n), r, rand))
+}
+
+// probe returns 1 if bit i is free and 0 if it is not, or past the end.
+func (d *dense) probe(i uint64) uint64 {
+	if i/64 < uint64(len(d.words)) {
+		return d.words[i/64] >> (i % 64) & 1
+	}
+	return 0
 }
 
 // nth returns the r-th free bit, from 0. There must be more than r. It goes down the counts without a branch on them: they

@@ -44,6 +44,7 @@ var requirements = []string{
 	"github.com/stretchr/testify",
 	"go.uber.org/goleak",
 	"golang.org/x/sys",
+	"pgregory.net/rapid",
 }
 
 func TestEveryPackageHasOneDocComment(t *testing.T) {

@@ -1,0 +1,46 @@
+package tuple
+
+// reuse takes into use what was retired first towards d of that which a asks for. It fails if none of the retired will do,
+// and unless ReuseRetired is on. Nothing that will do may be free.
+func (sh *shard) reuse(a *ask, d *destination) (h hold, until int64, ok bool) {
+	if sh.cool.early == nil || d.retired == 0 {
+		return 0, 0, false
+	}
+	r := sh.cool.early.first(a, d.from)
+	if r == nil {
+		return 0, 0, false
+	}
+	h, until = r.hold, r.until
+	sh.cool.take(r)
+	sh.setDue()
+	d.reuse(h)
+	return h, until, true
+}
+
+// take removes a tuple before its time.
+func (c *cooldown) take(r *retiree) {
+	c.n--
+	c.early.remove(r)
+}
+
+// reuse makes a retired tuple one in use.
+func (d *destination) reuse(h hold) {
+	s := d.find(h.number())
+	s.retired.Release(s.table, h.port())
+	d.retired--
+	d.inUse++
+	d.next = 0
+}
+
+// wants reports whether somebody waits for h.
+func (d *destination) wants(h hold) bool {
+	if d == nil || !d.isWaitedFor() {
+		return false
+	}
+	for e := d.waiters.Front(); e != nil; e = e.Next() {
+		if e.Value.(*waiter).fits(h, d.from) {
+			return true
+		}
+	}
+	return false
+}

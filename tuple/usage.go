@@ -1,0 +1,130 @@
+package tuple
+
+import (
+	"iter"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Usage is how a destination stands at one instant.
+type Usage struct {
+	Dst       netip.AddrPort // under Pool.Scope, the space that the destination is mapped to
+	InUse     int            // tuples in use
+	Retired   int            // tuples that are cooling down
+	Waiting   int            // Acquire calls that wait
+	HighWater int            // the most tuples held at once, in use or retired, since none was
+	Free      int            // how many more the sources have now; math.MaxInt if that is more
+	At        time.Time      // the instant
+}
+
+// Usage returns how dst stands. It takes one lock, and O(1) unless sources are being drained.
+func (p *Pool) Usage(dst netip.AddrPort) Usage {
+	key := p.space(addrFrom(dst.Addr()), dst.Port())
+	sh, hash := p.ready().shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	pl := sh.plan.Load()
+	sh.settle(pl)
+	if at, found := sh.entries(key).find(key, hash); found {
+		return at.usage(pl, time.Now())
+	}
+	u := Usage{Dst: dst, At: time.Now()}
+	if key.isValid() {
+		u.Dst, u.Free = key.netip(), saturate(pl.sources(key).capacity)
+	}
+	return u
+}
+
+// Destinations yields every destination that holds a tuple or is waited for, in no order.
+//
+// Each of them is as it was at one instant, but not all at the same. One that comes or goes meanwhile may be left out; none
+// comes twice. The loop may use p: it runs under no lock. There are 64 of them, each of which is held once for as long as it
+// takes to look at a 64th of the destinations.
+func (p *Pool) Destinations() iter.Seq[Usage] {
+	return func(yield func(Usage) bool) {
+		st := p.ready()
+		var looks []Usage
+		for i := range st.shards {
+			looks = st.shards[i].look(looks[:0])
+			for _, u := range looks {
+				if !yield(u) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// look appends how the destinations of a shard stand.
+func (sh *shard) look(looks []Usage) []Usage {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	pl := sh.plan.Load()
+	sh.settle(pl)
+	looks = slices.Grow(looks, sh.v4.n+sh.v6.n)
+	t := time.Now()
+	for at := range sh.all {
+		looks = append(looks, at.usage(pl, t))
+	}
+	return looks
+}
+
+func (at place) usage(pl *plan, t time.Time) Usage {
+	key := at.s.key(at.i)
+	from := pl.sources(key)
+	u := Usage{Dst: key.netip(), Waiting: at.waiting(), At: t}
+	if d := at.destination(); d != nil {
+		u.InUse, u.Retired, u.HighWater = d.inUse, d.retired, d.peak
+	} else {
+		en := at.entry()
+		u.InUse, u.Retired = en.counts()
+		u.HighWater = en.peak()
+	}
+	u.Free = saturate(from.capacity - at.heldLive(from, u.InUse+u.Retired))
+	return u
+}
+
+// heldLive returns how many of the tuples held are from live sources, and so ports that these do not have free.
+func (at place) heldLive(from *sources, held int) uint64 {
+	if from.live == len(from.blocks) {
+		return uint64(held)
+	}
+	n := uint64(0)
+	if d := at.destination(); d != nil {
+		for s := range d.all {
+			if s.number() < from.n {
+				n += uint64(s.held.Len(s.table))
+			}
+		}
+		return n
+	}
+	en := at.entry()
+	for j := range laneCount {
+		if h := en.lane(j); h.port() != 0 && h.number() < from.n {
+			n++
+		}
+	}
+	return n
+}
+
+func saturate(n uint64) int { return int(min(n, math.MaxInt)) }
+
+// Forecast returns how long the free tuples last if they go on going as they went, on balance, since an earlier look at the
+// same destination. It is 0 if none is left, whatever went before, and not ok if there are no fewer than there were. Two
+// looks with a SetSources between them say little.
+func (u Usage) Forecast(earlier Usage) (left time.Duration, ok bool) {
+	gone, in := earlier.Free-u.Free, u.At.Sub(earlier.At)
+	switch {
+	case u.Free == 0:
+		return 0, true
+	case u.Dst != earlier.Dst || gone <= 0 || in <= 0:
+		return 0, false
+	}
+	f := float64(u.Free) / float64(gone) * float64(in)
+	if f >= math.MaxInt64 {
+		return math.MaxInt64, true
+	}
+	return time.Duration(f), true
+}

@@ -82,7 +82,7 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	t, err := a.pool.TryAcquire(a.remote)
-	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && a.Wait != 0 {
+	if isUsedUp(err) && a.Wait != 0 {
 		if a.Wait > 0 {
 			if a.until.IsZero() {
 				a.until = time.Now().Add(a.Wait)
@@ -91,13 +91,13 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 			defer cancel()
 			ctx = waiting
 		}
+		before := err
 		t, err = a.pool.Acquire(ctx, a.remote)
-		if err != nil && !errors.Is(err, tuple.ErrExhausted) && ctx.Err() != nil {
-			full.Err = ctx.Err() // it had ended before the wait began
-			err = full
+		if err != nil && !isUsedUp(err) && ctx.Err() != nil {
+			err = withReason(before, ctx.Err()) // it had ended before the wait began
 		}
 	}
-	if errors.Is(err, tuple.ErrExhausted) {
+	if isUsedUp(err) {
 		err = exhaustedError{err}
 	}
 	return t, err

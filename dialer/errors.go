@@ -40,9 +40,22 @@ func (e exhaustedError) Unwrap() error        { return e.err }
 func (e exhaustedError) Is(target error) bool { return target == syscall.EADDRNOTAVAIL }
 
 // Timeout is for net.OpError, which does not look further than one level.
-func (e exhaustedError) Timeout() bool {
-	x, ok := errors.AsType[*tuple.ExhaustedError](e.err)
-	return ok && x.Timeout()
+func (e exhaustedError) Timeout() bool { return isTimeout(e.err) }
+
+// isUsedUp reports whether err says that the pool had no tuple, which it may have later.
+func isUsedUp(err error) bool {
+	return errors.Is(err, tuple.ErrExhausted) || errors.Is(err, tuple.ErrQuota)
+}
+
+// withReason adds to an error of the pool why it was not waited for.
+func withReason(err, why error) error {
+	switch e := err.(type) {
+	case *tuple.ExhaustedError:
+		e.Err = why
+	case *tuple.QuotaError:
+		e.Err = why
+	}
+	return err
 }
 
 // sourceError is the error for a source address that the kernel does not let us use.

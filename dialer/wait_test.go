@@ -129,3 +129,44 @@ func TestContextThatHasEndedComesFirst(t *testing.T) {
 	}
 	reset(c)
 }
+
+// A quota of the pool is what a dial waits for like a free port, and its error is what a plain dial finds no port with.
+func TestWaitForAQuota(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
+	require.NoError(t, err)
+	_, other, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
+	require.NoError(t, err)
+	p := pool(port + "," + other)
+	p.MaxTuples = 1
+	c := dial(t, &dialer.Dialer{TCP: p}, to.addr())
+
+	requireQuota := func(err error) net.Error {
+		t.Helper()
+		require.ErrorIs(t, err, tuple.ErrQuota)
+		require.NotErrorIs(t, err, tuple.ErrExhausted)
+		require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+		require.ErrorContains(t, err, syscall.EADDRNOTAVAIL.Error())
+		return err.(net.Error)
+	}
+	_, err = (&dialer.Dialer{TCP: p}).Dial("tcp", to.addr())
+	require.False(t, requireQuota(err).Timeout())
+	for _, wait := range []time.Duration{time.Nanosecond, 10 * time.Millisecond} {
+		_, err = (&dialer.Dialer{TCP: p, Wait: wait}).Dial("tcp", to.addr())
+		require.True(t, requireQuota(err).Timeout())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	go func() {
+		for p.Stats().Waiting == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		reset(c)
+	}()
+	next := dial(t, &dialer.Dialer{TCP: p, Wait: soon}, to.addr())
+	reset(next)
+
+	require.NoError(t, p.Close())
+	_, err = (&dialer.Dialer{TCP: p, Wait: -1}).Dial("tcp", to.addr())
+	require.ErrorIs(t, err, tuple.ErrClosed)
+	require.NotErrorIs(t, err, syscall.EADDRNOTAVAIL)
+}

@@ -48,7 +48,7 @@ func (c *retirees) check(want int, sh *shard, st *state) error {
 				if d.next != 0 && d.next > e.until {
 					return fmt.Errorf("port %d comes free at %d, and the first one at %d", e.hold.port(), e.until, d.next)
 				}
-				if d.wants(e.hold) {
+				if d.wants(e.hold, sh.plan.Load().quota) {
 					return fmt.Errorf("%v: port %d is retired, and somebody waits for it", key.netip(), e.hold.port())
 				}
 			}
@@ -91,4 +91,17 @@ func (p *passes) check(l *retireeLine, rank map[*retiree]int, from *sources) err
 		}
 	}
 	return nil
+}
+
+// wants reports whether somebody waits for h whom no quota stops.
+func (d *destination) wants(h hold, q *quota) bool {
+	if !d.isWaitedFor() {
+		return false
+	}
+	for _, f := range d.waiters.flows {
+		if f.first().fits(h, d.from) && (q == nil || q.stops(f.owner) == "") {
+			return true
+		}
+	}
+	return false
 }

@@ -10,9 +10,12 @@ func (p *Pool) Check() error {
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		err := sh.check(st)
-		sh.mu.Unlock()
+		if q := sh.plan.Load().quota; err == nil && q != nil {
+			err = q.check()
+		}
+		mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("shard %d: %w", i, err)
 		}
@@ -51,13 +54,10 @@ func (sh *shard) check(st *state) error {
 				if err := d.check(key, sh.plan.Load()); err != nil {
 					return fmt.Errorf("%v: %w", key.netip(), err)
 				}
-				if u+r != 0 || d.waiters != nil && d.waiters.Len() > 0 && d.inUse+d.retired == 0 {
+				if u+r != 0 || d.isWaitedFor() && d.inUse+d.retired == 0 {
 					return fmt.Errorf("%v: lanes %x beside %d in use and %d retired", key.netip(), en[1:], d.inUse, d.retired)
 				}
 				u, r = d.inUse, d.retired
-				if d.waiters != nil {
-					waiting += d.waiters.Len()
-				}
 			} else if err := en.check(sh.plan.Load().sources(key), sh.plan.Load()); err != nil {
 				return fmt.Errorf("%v: %w", key.netip(), err)
 			}
@@ -73,6 +73,20 @@ func (sh *shard) check(st *state) error {
 			return fmt.Errorf("nothing moves, and the sequence is odd")
 		}
 	}
+	for c, f := range sh.flows.m {
+		waiting += f.waiters.Len()
+		if f.class != c || f.sh != sh || f.waiters.Len() == 0 || f.line.flows[f.at] != f || f.line.owner != nil && f.line.owner.name != f.owner {
+			return fmt.Errorf("a flow of %d towards %v is in the wrong line", f.waiters.Len(), c.key.netip())
+		}
+		if d, _ := sh.entries(c.key).find(c.key, c.key.hash(&st.seed)); f.line.owner == nil && (d.destination() == nil || d.destination().waiters != f.line) {
+			return fmt.Errorf("a flow towards %v waits for nothing", c.key.netip())
+		}
+		for e := f.waiters.Front(); e.Next() != nil; e = e.Next() {
+			if e.Value.(*waiter).arrival >= e.Next().Value.(*waiter).arrival {
+				return fmt.Errorf("a flow towards %v is out of order", c.key.netip())
+			}
+		}
+	}
 	due := int64(never)
 	if !sh.cool.empty() {
 		due = sh.cool.next()
@@ -83,9 +97,9 @@ func (sh *shard) check(st *state) error {
 			sh.inUse, sh.cool.n, sh.waiting, inUse, retired, waiting)
 	case sh.due.Load() != due:
 		return fmt.Errorf("the next is due at %d, not at %d", due, sh.due.Load())
-	case sh.waiting == 0 && sh.wake != nil:
+	case !sh.isWaitedFor() && sh.wake != nil:
 		return fmt.Errorf("nobody waits, and a timer runs")
-	case sh.waiting > 0 && retired > 0 && sh.wake == nil:
+	case sh.isWaitedFor() && retired > 0 && sh.wake == nil:
 		return fmt.Errorf("%d wait for what cools down, and no timer runs", sh.waiting)
 	}
 	return sh.cool.check(sh, st)
@@ -182,8 +196,10 @@ func (d *destination) check(key dstKey, pl *plan) error {
 		return fmt.Errorf("%d sources are full, counted %d, in the set %d", full, d.full.n, inSet)
 	case d.turn >= max(1, d.from.n):
 		return fmt.Errorf("it is the turn of source %d of %d", d.turn, d.from.n)
-	case d.isWaitedFor() && d.waiters.Front().Value.(*waiter).table == nil && d.waiters.Front().Value.(*waiter).src == (addr{}) && full != d.from.n:
-		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.Len(), full, d.from.n)
+	case d.isWaitedFor() && pl.mayHoldMore(held) && d.waiters.head().table == nil && d.waiters.head().src == (addr{}) && full != d.from.n:
+		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.crowd.n, full, d.from.n)
+	case d.waiters != nil:
+		return d.waiters.check()
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package tuple
 
 import (
-	"container/list"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,11 +14,11 @@ type destination struct {
 	key            dstKey
 	from           *sources // of its family
 	inUse, retired int
-	peak           int        // the most held at once since nothing was
-	next           int64      // when the first of the retired comes free; 0 if that is not known
-	turn           uint64     // the number of the source whose turn it is
-	full           numbers    // the sources without a free port
-	waiters        *list.List // of *waiter, in order of arrival; nil if nobody ever waited
+	peak           int     // the most held at once since nothing was
+	next           int64   // when the first of the retired comes free; 0 if that is not known
+	turn           uint64  // the number of the source whose turn it is
+	full           numbers // the sources without a free port
+	waiters        *line   // who waits for it; nil if nobody ever did
 
 	used   numbers // the sources in use, and
 	levels *levels // how many tuples each holds: only under LeastUsed
@@ -286,7 +285,15 @@ func (d *destination) dropIfUnused(s *source, pl *plan) {
 	}
 }
 
-func (d *destination) isWaitedFor() bool { return d.waiters != nil && d.waiters.Len() > 0 }
+func (d *destination) isWaitedFor() bool { return d.waiters != nil && d.waiters.crowd.n > 0 }
+
+// line is where those wait who wait for d.
+func (d *destination) line() *line {
+	if d.waiters == nil {
+		d.waiters = &line{crowd: new(crowd)}
+	}
+	return d.waiters
+}
 
 func (s *source) number() uint64 { return s.named.Load() - 1 }
 

@@ -115,3 +115,38 @@ func ExampleParse() {
 	// 192.0.2.1:49152 198.51.100.7:443 <nil>
 	// 198.51.100.7:443->192.0.2.1:49152
 }
+
+// No tenant may hold more than two tuples. One who waits for its own quota does not hold up the others.
+func ExamplePool_AcquireFor() {
+	pool := tuple.Pool{MaxPerOwner: 2, MaxTuples: 10_000}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	first, _ := pool.TryAcquireFor(tuple.Request{Dst: web, Owner: "tenant-7"})
+	pool.TryAcquireFor(tuple.Request{Dst: web, Owner: "tenant-7"})
+	_, err := pool.TryAcquireFor(tuple.Request{Dst: web, Owner: "tenant-7"})
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, tuple.ErrQuota), errors.Is(err, tuple.ErrExhausted))
+
+	time.AfterFunc(10*time.Millisecond, func() { pool.Release(first) })
+	_, err = pool.AcquireFor(context.Background(), tuple.Request{Dst: web, Owner: "tenant-7"})
+	fmt.Println(err)
+	// Output:
+	// the quota is used up towards 198.51.100.7:443 (MaxPerOwner of owner "tenant-7" is 2)
+	// true false
+	// <nil>
+}
+
+// A pool that is closed turns away those who wait; what it handed out is given back as before.
+func ExamplePool_Close() {
+	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
+	web := netip.MustParseAddrPort("198.51.100.7:443")
+
+	t, _ := pool.TryAcquire(web)
+	time.AfterFunc(10*time.Millisecond, func() { pool.Close() })
+	_, err := pool.Acquire(context.Background(), web)
+	fmt.Println(errors.Is(err, tuple.ErrClosed))
+	fmt.Println(pool.Release(t))
+	// Output:
+	// true
+	// true
+}

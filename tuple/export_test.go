@@ -11,11 +11,11 @@ func (p *Pool) Timers() int {
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		if sh.wake != nil {
 			n++
 		}
-		sh.mu.Unlock()
+		mu.Unlock()
 	}
 	return n
 }
@@ -26,9 +26,9 @@ func (p *Pool) Tables() int {
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		n += sh.v4.n + sh.v6.n
-		sh.mu.Unlock()
+		mu.Unlock()
 	}
 	return n
 }

@@ -20,7 +20,7 @@ func (at place) destination() *destination {
 // waiting returns how many wait for the destination.
 func (at place) waiting() int {
 	if d := at.destination(); d != nil && d.waiters != nil {
-		return d.waiters.Len()
+		return d.waiters.crowd.n
 	}
 	return 0
 }
@@ -30,6 +30,15 @@ func (at place) contains(h hold) bool {
 		return d.contains(h)
 	}
 	return at.entry().find(h) >= 0
+}
+
+// held returns how many tuples are held, in use or retired.
+func (at place) held() int {
+	if d := at.destination(); d != nil {
+		return d.inUse + d.retired
+	}
+	inUse, retired := at.entry().counts()
+	return inUse + retired
 }
 
 // isInUse reports whether the tuple is in use, as opposed to free or retired.

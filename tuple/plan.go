@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/internal/ports"
@@ -16,11 +17,14 @@ import (
 // another plan.
 type plan struct {
 	v4, v6     sources
-	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no hooks, nothing reused
+	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no hooks, nothing reused, not closed
 	policy     Policy
 	ports      alloc.Set // of a source that has none of its own
 	lanes      bool      // whether entries hold tuples: not if a source may have no free port though a lane is free
 	maxWaiters int
+	arrivals   *atomic.Uint64 // how many have waited so far
+	maxPerDst  int            // MaxPerDestination; 0: no cap
+	quota      *quota         // nil: neither MaxTuples nor MaxPerOwner
 	rand       func() uint64
 	err        error // what is wrong with the fields
 	spares     *spares
@@ -35,6 +39,8 @@ func newPlan(p *Pool, tables *tables) *plan {
 	if pl.rand == nil {
 		pl.rand = rand.Uint64
 	}
+	pl.maxPerDst, pl.quota, pl.arrivals = p.MaxPerDestination, newQuota(p), new(atomic.Uint64)
+	pl.plain = pl.plain && pl.maxPerDst == 0 && pl.quota == nil
 	if pl.maxWaiters == 0 {
 		pl.maxWaiters = defaultMaxWaiters
 	}
@@ -46,6 +52,8 @@ func newPlan(p *Pool, tables *tables) *plan {
 	switch {
 	case pl.ports.Len() == 0:
 		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero for 1024-65535")
+	case p.MaxTuples < 0 || p.MaxPerDestination < 0 || p.MaxPerOwner < 0:
+		pl.err = fmt.Errorf("tuple: Pool.MaxTuples, MaxPerDestination and MaxPerOwner are %d, %d and %d: 0 means no cap, and less nothing", p.MaxTuples, p.MaxPerDestination, p.MaxPerOwner)
 	case p.Policy > Random:
 		pl.err = fmt.Errorf("tuple: Pool.Policy is %d, which is none of the policies", p.Policy)
 	case len(p.Sources) == 0:
@@ -82,6 +90,9 @@ func (pl *plan) setSources(v4, v6 sources) {
 		}
 	}
 }
+
+// mayHoldMore reports whether MaxPerDestination lets one more be held towards a destination where so many are.
+func (pl *plan) mayHoldMore(held int) bool { return pl.maxPerDst == 0 || held < pl.maxPerDst }
 
 // sources returns the source addresses of the family of a destination.
 func (pl *plan) sources(dst dstKey) *sources {

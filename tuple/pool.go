@@ -39,7 +39,19 @@ type Pool struct {
 	// Policy says which source a tuple is taken from. The zero Policy is Rotate.
 	Policy Policy
 
-	// MaxWaiters is how many Acquire calls may wait for one destination. 0 means 1,024; if negative, none may.
+	// MaxTuples, MaxPerDestination and MaxPerOwner are quotas: how many tuples may be held, in use or retired, in all, in one
+	// port space (that is, towards one destination, unless there is a Scope) and for one Request.Owner. 0 means that there is
+	// no such quota. A tuple counts until it has cooled down, for what a quota protects, a NAT's ports or a subscriber's share,
+	// is busy until then; ReuseRetired does not change that, but for MaxPerDestination, where it takes nothing more to reuse
+	// one. Reserve, which says what is so, counts and is not refused.
+	//
+	// MaxTuples and MaxPerOwner put the whole Pool under one lock, and MaxPerOwner takes some 70 bytes for each tuple that has
+	// an owner.
+	MaxTuples, MaxPerDestination, MaxPerOwner int
+
+	// MaxWaiters is how many Acquire calls may wait for one destination, and how many for MaxTuples and MaxPerOwner. 0 means
+	// 1,024; if negative, none may. When all places are taken, an owner who has at least two fewer of them than another gets
+	// one: from the owner with the most, who loses that of the newest.
 	MaxWaiters int
 
 	// CoolDown says how long RetireAs lets a tuple rest. The zero CoolDown suits a host that owns its source addresses.
@@ -85,6 +97,9 @@ func (p *Pool) ready() *state {
 	if st == nil {
 		st = &state{seed: newSeed()}
 		pl := newPlan(p, &st.tables)
+		if pl.quota != nil {
+			pl.quota.shards = &st.shards
+		}
 		st.rand = pl.rand
 		for i := range st.shards {
 			sh := &st.shards[i]
@@ -117,7 +132,8 @@ func (p *Pool) space(dst addr, port uint16) dstKey {
 }
 
 // TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an
-// ErrExhausted, in fact an *ExhaustedError.
+// ErrExhausted, in fact an *ExhaustedError. If a quota is used up it is an ErrQuota, in fact a *QuotaError, and if the Pool is
+// closed an ErrClosed.
 func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 	if t, done, err := p.quick(dst, false); done {
 		return t, err
@@ -125,11 +141,12 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 	return p.acquire(atOnce, &Request{Dst: dst})
 }
 
-// Acquire is TryAcquire that waits for a free tuple until ctx ends. Those who wait for a destination are served first
-// come, first served, as soon as a tuple towards it is released or has cooled down.
+// Acquire is TryAcquire that waits for a free tuple, and for the quotas, until ctx ends. Those who wait for a destination are
+// served first come, first served, as soon as a tuple towards it is released or has cooled down; nobody is held up by one who
+// waits for a quota of another owner.
 //
-// If ctx ends while it waits, or MaxWaiters others wait already, the error Is ErrExhausted, and ctx.Err() or ErrQueueFull
-// too. If ctx has ended before, the error Is ctx.Err() alone.
+// If ctx ends while it waits, or MaxWaiters others wait already, the error Is what TryAcquire's is, and ctx.Err() or
+// ErrQueueFull too; if the Pool is closed, ErrClosed alone. If ctx has ended before, the error Is ctx.Err() alone.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	if ctx.Err() == nil {
 		if t, done, err := p.quick(dst, true); done {
@@ -166,15 +183,15 @@ func (p *Pool) quick(dst netip.AddrPort, wait bool) (t Tuple, done bool, err err
 }
 
 // Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
-// is not in Sources, or its port is not in Ports.
+// is not in Sources, or its port is not in Ports. Nor does it take anything from a Pool that is closed.
 func (p *Pool) Reserve(t Tuple) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
-	sh.mu.Lock()
+	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	ok = ok && sh.reserve(key, hash, h, pl)
-	sh.mu.Unlock()
+	ok = ok && pl.err == nil && sh.reserve(key, hash, h, pl)
+	mu.Unlock()
 	if ok && p.Trace != nil {
 		p.Trace.acquired(pl.tuple(key, h, &t), 0)
 	}
@@ -190,11 +207,11 @@ func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
-	sh.mu.Lock()
+	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
 	ok = ok && sh.retire(key, hash, h, d, pl)
-	sh.mu.Unlock()
+	mu.Unlock()
 	if ok && p.Trace != nil {
 		p.Trace.ended(pl.tuple(key, h, &t), d)
 	}
@@ -208,8 +225,8 @@ func (p *Pool) Contains(t Tuple) bool {
 	if held, known := sh.has(key, hash, &t); known {
 		return held
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	mu := sh.lock()
+	defer mu.Unlock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
 	return ok && sh.contains(key, hash, h, pl)
@@ -220,7 +237,7 @@ type Stats struct {
 	InUse        int // tuples in use
 	Retired      int // tuples that are cooling down
 	Waiting      int // Acquire calls that wait
-	Destinations int // destinations that hold a tuple or are waited for
+	Destinations int // destinations towards which a tuple is held
 }
 
 // Stats counts what p holds. Each destination is counted at one instant, but not all at the same: the figures are exact
@@ -231,13 +248,13 @@ func (p *Pool) Stats() Stats {
 	var sum Stats
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		sh.settle(sh.plan.Load())
 		sum.InUse += sh.inUse
 		sum.Retired += sh.cool.n
 		sum.Waiting += sh.waiting
 		sum.Destinations += sh.v4.n + sh.v6.n
-		sh.mu.Unlock()
+		mu.Unlock()
 	}
 	return sum
 }

@@ -63,52 +63,81 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 	var sh *shard
 	sh, a.hash = st.shard(a.key)
 
-	sh.mu.Lock()
+	mu := sh.lock()
 	pl := sh.plan.Load()
 	err := pl.refusal(&a)
 	if err == nil && ctx != nil && ctx.Err() != nil {
 		err = fmt.Errorf("tuple: acquire towards %v: %w", r.Dst, ctx.Err())
 	}
 	if err != nil {
-		sh.mu.Unlock()
+		mu.Unlock()
 		return Tuple{}, err
 	}
-	h, ok := sh.acquireFor(&a, pl)
+	sh.settle(pl)
+	if q := pl.quota; q != nil && q.stops(a.owner) != "" {
+		q.settle()
+	}
+	h, _, ok := sh.acquireFor(&a, pl)
 	if ok {
-		sh.mu.Unlock()
+		if pl.quota != nil && sh.cool.early != nil {
+			pl.quota.serve() // what was retired may have been somebody's
+		}
+		mu.Unlock()
 		return a.tuple(h, pl.sources(a.key)), nil
 	}
 	if ctx == nil {
-		defer sh.mu.Unlock()
-		return Tuple{}, sh.exhausted(&a, nil)
+		defer mu.Unlock()
+		return Tuple{}, sh.refused(&a, nil)
 	}
-	place, ok := sh.join(&a, pl)
+	w, ok := sh.join(&a, pl)
 	if !ok {
-		defer sh.mu.Unlock()
-		return Tuple{}, sh.exhausted(&a, ErrQueueFull)
+		defer mu.Unlock()
+		return Tuple{}, sh.refused(&a, ErrQueueFull)
 	}
-	sh.mu.Unlock()
+	mu.Unlock()
 	if waits != nil {
 		waits()
 	}
-	return sh.await(ctx, place)
+	return w.await(ctx)
 }
 
-// acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do.
-func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, ok bool) {
-	sh.settle(pl)
-	if h, ok = sh.acquireLane(a, pl); !ok {
+// acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do, or a quota
+// is used up.
+func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, until int64, ok bool) {
+	which, _ := sh.stops(a, pl)
+	if which != "" && (which != "MaxPerDestination" || sh.cool.early == nil) {
+		return 0, 0, false
+	}
+	if which == "" {
+		h, ok = sh.acquireLane(a, pl)
+	}
+	if !ok {
 		d := sh.large(a, pl)
-		if h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl); !ok {
-			h, _, ok = sh.reuse(a, d)
-		}
+		h, until, ok = sh.take(a, d, pl)
 		at, _ := sh.entries(a.key).find(a.key, a.hash)
 		at.e.reduce(at, d, pl) // where it was made large for this one request
 	}
 	if ok {
-		sh.inUse++
+		sh.took(a, h, pl)
 	}
-	return h, ok
+	return h, until, ok
+}
+
+// take is acquireFor for a large destination, but for the quotas that span several. If the tuple was retired, until is when it
+// would have come free.
+func (sh *shard) take(a *ask, d *destination, pl *plan) (h hold, until int64, ok bool) {
+	if pl.mayHoldMore(d.inUse + d.retired) {
+		h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl)
+	}
+	if !ok {
+		h, until, ok = sh.reuse(a, d, pl)
+	}
+	return h, until, ok
+}
+
+// hasAny reports whether take may find something for somebody.
+func (sh *shard) hasAny(d *destination, pl *plan) bool {
+	return d.full.n < d.from.n && pl.mayHoldMore(d.inUse+d.retired) || sh.cool.early != nil && d.retired > 0
 }
 
 // acquireLane takes a free port into a lane. It fails if the destination is a large one, or must become one.
@@ -155,6 +184,9 @@ func (sh *shard) large(a *ask, pl *plan) *destination {
 
 // refusal says what keeps the pool from serving a, whatever is free; nil if nothing does.
 func (pl *plan) refusal(a *ask) error {
+	if pl.err == ErrClosed {
+		return closedError(a)
+	}
 	if pl.err != nil {
 		return pl.err
 	}

@@ -2,7 +2,7 @@ package tuple
 
 // reuse takes into use what was retired first towards d of that which a asks for. It fails if none of the retired will do,
 // and unless ReuseRetired is on. Nothing that will do may be free.
-func (sh *shard) reuse(a *ask, d *destination) (h hold, until int64, ok bool) {
+func (sh *shard) reuse(a *ask, d *destination, pl *plan) (h hold, until int64, ok bool) {
 	if sh.cool.early == nil || d.retired == 0 {
 		return 0, 0, false
 	}
@@ -14,6 +14,9 @@ func (sh *shard) reuse(a *ask, d *destination) (h hold, until int64, ok bool) {
 	sh.cool.take(r)
 	sh.setDue()
 	d.reuse(h)
+	if pl.quota != nil {
+		pl.quota.freed(sh, a.key, h) // for it is counted again, as another owner's perhaps
+	}
 	return h, until, true
 }
 
@@ -30,17 +33,4 @@ func (d *destination) reuse(h hold) {
 	d.retired--
 	d.inUse++
 	d.next = 0
-}
-
-// wants reports whether somebody waits for h.
-func (d *destination) wants(h hold) bool {
-	if d == nil || !d.isWaitedFor() {
-		return false
-	}
-	for e := d.waiters.Front(); e != nil; e = e.Next() {
-		if e.Value.(*waiter).fits(h, d.from) {
-			return true
-		}
-	}
-	return false
 }

@@ -29,7 +29,9 @@ type shard struct {
 	waiting int         // over all destinations
 	wake    *time.Timer // set only while somebody waits and something is retired
 	cool    cooldown
-	_       [cacheLine - (countsSize+cooldownSize)%cacheLine]byte
+	flows   shrinking[class, *flow]  // who waits
+	owned   shrinking[owned, *owner] // whose the tuples are, if there is a MaxPerOwner
+	_       [cacheLine - (countsSize+cooldownSize+2*mapSize)%cacheLine]byte
 }
 
 const (
@@ -37,6 +39,7 @@ const (
 	entriesSize  = unsafe.Sizeof(entries{})
 	countsSize   = unsafe.Sizeof(sync.Mutex{}) + 3*unsafe.Sizeof(0) // with wake, a word
 	cooldownSize = unsafe.Sizeof(cooldown{})
+	mapSize      = unsafe.Sizeof(shrinking[int, int]{})
 )
 
 // epoch is where the clock of a Pool starts.
@@ -78,7 +81,7 @@ func (sh *shard) settle(pl *plan) {
 		}
 		e := sh.entries(r.key)
 		at, _ := e.find(r.key, r.key.hash(e.seed))
-		sh.free(at, r.hold, 0, pl)
+		sh.free(at, r.hold, pl)
 	}
 	sh.setDue()
 }
@@ -140,8 +143,16 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 	default:
 		e.addLarge(key, hash, pl).reserve(h, pl)
 	}
-	sh.inUse++
+	sh.took(&ask{key: key}, h, pl)
 	return true
+}
+
+// took counts a tuple that was taken into use.
+func (sh *shard) took(a *ask, h hold, pl *plan) {
+	sh.inUse++
+	if pl.quota != nil {
+		pl.quota.took(sh, a, h)
+	}
 }
 
 // retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use.
@@ -153,15 +164,12 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	}
 	sh.inUse--
 	if delay <= 0 {
-		sh.free(at, h, 0, pl)
+		sh.free(at, h, pl)
 		return true
 	}
 	until := after(delay)
-	if sh.cool.early != nil && at.destination().wants(h) {
-		sh.free(at, h, until, pl)
-		return true
-	}
-	if d := at.destination(); d != nil {
+	d := at.destination()
+	if d != nil {
 		d.retire(h, until)
 	} else {
 		at.entry().setRetired(at.entry().find(h))
@@ -169,30 +177,54 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	sh.cool.add(delay, resting{until, key, h})
 	sh.setDue()
 	sh.setWake()
+	if sh.cool.early != nil && d != nil && d.isWaitedFor() {
+		sh.serveBoth(key, pl)
+	}
 	return true
 }
 
-// free frees a tuple that is in use or retired, and gives it to whoever waits for it. If it was to be retired instead, until
-// is when it would have come free.
-func (sh *shard) free(at place, h hold, until int64, pl *plan) {
+// free frees a tuple that is in use or retired, and gives it to whoever waits for it.
+func (sh *shard) free(at place, h hold, pl *plan) {
+	key := at.s.key(at.i)
 	d := at.destination()
-	if d == nil {
-		if en := at.entry(); en.release(en.find(h)) {
-			at.e.remove(at)
-		}
-		return
+	if d != nil {
+		d.release(h, pl)
+	} else if en := at.entry(); en.release(en.find(h)) {
+		at.e.remove(at)
 	}
-	d.release(h, pl)
-	if d.isWaitedFor() {
-		sh.serve(d, h, until, pl)
+	if pl.quota != nil {
+		pl.quota.freed(sh, key, h)
+		sh.serveBoth(key, pl)
+	} else if d != nil {
+		sh.serve(d, pl)
+		at.e.reduce(at, d, pl)
 	}
-	at.e.reduce(at, d, pl)
 }
 
 func (sh *shard) contains(key dstKey, hash uint64, h hold, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
 	return found && at.contains(h)
+}
+
+// reduce is entries.reduce for the destination of a, if it is a large one.
+func (sh *shard) reduce(a *ask, pl *plan) {
+	at, _ := sh.entries(a.key).find(a.key, a.hash)
+	if d := at.destination(); d != nil {
+		at.e.reduce(at, d, pl)
+	}
+}
+
+// refused is the error for an acquire that something stands in the way of.
+func (sh *shard) refused(a *ask, why error) error {
+	if which, most := sh.stops(a, sh.plan.Load()); which != "" {
+		err := &QuotaError{Dst: dstKeyOf(a.to, a.dst.Port()).netip(), Quota: which, Max: most, Err: why}
+		if which == "MaxPerOwner" {
+			err.Owner = a.owner
+		}
+		return err
+	}
+	return sh.exhausted(a, why)
 }
 
 // exhausted is the error for an acquire that found nothing free.

@@ -22,7 +22,8 @@ type Trace struct {
 	// that is 0.
 	Acquired func(t Tuple, waited time.Duration)
 
-	// Exhausted is called when an acquire fails for want of a free tuple: err, which the call returns, Is ErrExhausted.
+	// Exhausted is called when an acquire fails for want of a free tuple, or over a quota: err, which the call returns, Is
+	// ErrExhausted or ErrQuota. If the Pool was closed while it waited, err Is ErrClosed.
 	Exhausted func(dst netip.AddrPort, err error)
 
 	// Retired is called when a tuple was retired, for so long.
@@ -52,7 +53,7 @@ func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
 			waited = time.Since(began)
 		}
 		tr.acquired(t, waited)
-	case errors.Is(err, ErrExhausted) && tr.Exhausted != nil:
+	case tr.Exhausted != nil && (errors.Is(err, ErrExhausted) || errors.Is(err, ErrQuota) || !began.IsZero()):
 		tr.Exhausted(r.Dst, err)
 	}
 	return t, err

@@ -2,6 +2,7 @@ package tuple
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/ephemera-go/ephemera/internal/ports"
@@ -21,6 +22,9 @@ func (p *Pool) SetSources(list ...Source) error {
 	p.init.Lock() // one at a time
 	defer p.init.Unlock()
 	old := st.shards[0].plan.Load()
+	if old.err == ErrClosed {
+		return fmt.Errorf("tuple: SetSources: %w", ErrClosed)
+	}
 	if old.err != nil {
 		return old.err
 	}
@@ -42,9 +46,9 @@ func (p *Pool) SetSources(list ...Source) error {
 	next.setSources(v4, v6)
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		sh.move(old, next)
-		sh.mu.Unlock()
+		mu.Unlock()
 	}
 	return nil
 }
@@ -85,7 +89,7 @@ func (st *state) drainedInUse(pl *plan) (v4, v6 []bool) {
 	}
 	for i := range st.shards {
 		sh := &st.shards[i]
-		sh.mu.Lock()
+		mu := sh.lock()
 		sh.settle(pl)
 		for at := range sh.all {
 			key := at.s.key(at.i)
@@ -102,7 +106,7 @@ func (st *state) drainedInUse(pl *plan) (v4, v6 []bool) {
 				}
 			}
 		}
-		sh.mu.Unlock()
+		mu.Unlock()
 	}
 	return v4, v6
 }
@@ -156,10 +160,17 @@ func (sh *shard) move(old, next *plan) {
 		}
 	}
 	sh.cool.renumber(old, next)
+	was := sh.owned.m
+	sh.owned = shrinking[owned, *owner]{}
+	for o, owner := range was {
+		o.hold, _ = renumber(o.hold, old.sources(o.key), next.sources(o.key))
+		sh.owned.put(o, owner)
+	}
 	sh.plan.Store(next)
 	sh.v4.seq.Add(1)
 	sh.v6.seq.Add(1)
 
+	var idle []dstKey // where all who waited wait for the quotas from now on
 	for at := range sh.all {
 		d := at.destination()
 		if d == nil {
@@ -168,10 +179,18 @@ func (sh *shard) move(old, next *plan) {
 			}
 			continue
 		}
-		sh.serveAll(d, next)
+		sh.serve(d, next)
 		if d.inUse+d.retired > 0 { // else it is waited for, and stays
 			at.e.reduce(at, d, next)
+		} else if !d.isWaitedFor() {
+			idle = append(idle, d.key)
 		}
+	}
+	for _, key := range idle {
+		sh.reduce(&ask{key: key, hash: key.hash(sh.v4.seed)}, next)
+	}
+	if next.quota != nil {
+		next.quota.serve() // under ReuseRetired, what was retired may have been somebody's
 	}
 }
 

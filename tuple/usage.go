@@ -13,7 +13,7 @@ type Usage struct {
 	Dst       netip.AddrPort // under Pool.Scope, the space that the destination is mapped to
 	InUse     int            // tuples in use
 	Retired   int            // tuples that are cooling down
-	Waiting   int            // Acquire calls that wait
+	Waiting   int            // Acquire calls that wait for it, and not for MaxTuples or MaxPerOwner
 	HighWater int            // the most tuples held at once, in use or retired, since none was
 	Free      int            // how many more the sources have now; math.MaxInt if that is more
 	At        time.Time      // the instant
@@ -23,8 +23,8 @@ type Usage struct {
 func (p *Pool) Usage(dst netip.AddrPort) Usage {
 	key := p.space(addrFrom(dst.Addr()), dst.Port())
 	sh, hash := p.ready().shard(key)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	mu := sh.lock()
+	defer mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
 	if at, found := sh.entries(key).find(key, hash); found {
@@ -59,8 +59,8 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 
 // look appends how the destinations of a shard stand.
 func (sh *shard) look(looks []Usage) []Usage {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	mu := sh.lock()
+	defer mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
 	looks = slices.Grow(looks, sh.v4.n+sh.v6.n)

@@ -1,8 +1,10 @@
 package tuple
 
 import (
+	"container/heap"
 	"container/list"
 	"context"
+	"sync"
 	"time"
 )
 
@@ -11,21 +13,25 @@ const defaultMaxWaiters = 1024
 // waiter is an acquire that waits. Whoever frees what it waits for gives it to it, under the lock, so nobody barges in.
 type waiter struct {
 	ask
-	got chan given // has room for one
+	arrival uint64
+	flow    *flow
+	at      *list.Element // in the flow
+	got     chan outcome  // has room for one
 }
 
-// given is what a waiter gets.
-type given struct {
-	Tuple
-	until int64 // when it would have come free; 0 if it was
+// outcome is what comes of waiting, unless the context ends first.
+type outcome struct {
+	tuple Tuple
+	until int64 // when the tuple would have come free; 0 if it was
+	err   error
 }
 
-// rest is how long what was given must rest yet, behind all that rests already, if it was not used.
-func (g *given) rest() time.Duration {
-	if g.until == 0 {
+// rest is how long the tuple must rest yet, behind all that rests already, if it was not used.
+func (o *outcome) rest() time.Duration {
+	if o.until == 0 {
 		return 0
 	}
-	return time.Duration(g.until - now())
+	return time.Duration(o.until - now())
 }
 
 // fits reports whether h would do.
@@ -34,70 +40,132 @@ func (a *ask) fits(h hold, from *sources) bool {
 		(a.table == nil || a.table.Contains(h.port()))
 }
 
-// join puts a waiter at the end of the line for its destination, towards which nothing that will do is free. It fails if the
-// line is full.
-func (sh *shard) join(a *ask, pl *plan) (*list.Element, bool) {
-	at, _ := sh.entries(a.key).find(a.key, a.hash)
-	if at.waiting() >= pl.maxWaiters {
+// lock takes the lock that sh lies under: its own or, where quotas tie the shards together, the one of them all.
+func (sh *shard) lock() *sync.Mutex {
+	mu := &sh.mu
+	if q := sh.plan.Load().quota; q != nil {
+		mu = &q.mu
+	}
+	mu.Lock()
+	return mu
+}
+
+// join puts a waiter in line for what keeps a from being served: the quotas, or its destination. It fails if all places are
+// taken.
+func (sh *shard) join(a *ask, pl *plan) (*waiter, bool) {
+	q := pl.quota
+	f := sh.flows.get(a.class())
+	var d *destination
+	var c *crowd
+	switch {
+	case pl.maxWaiters < 0:
 		return nil, false
+	case f != nil:
+		c = f.line.crowd
+	case q != nil && q.stops(a.owner) != "":
+		c = &q.crowd
+	default:
+		d = sh.large(a, pl)
+		c = d.line().crowd
 	}
-	d := sh.large(a, pl)
-	if d.waiters == nil {
-		d.waiters = list.New()
+	if c.n >= pl.maxWaiters {
+		w := c.displaced(a.owner)
+		if w == nil {
+			return nil, false
+		}
+		w.leave()
+		w.got <- outcome{err: w.flow.sh.refused(&w.ask, ErrQueueFull)}
 	}
+	w := &waiter{ask: *a, arrival: pl.arrivals.Add(1), flow: f, got: make(chan outcome, 1)}
 	sh.waiting++
-	e := d.waiters.PushBack(&waiter{*a, make(chan given, 1)})
-	sh.setWake()
-	return e, true
-}
-
-// leave takes e, which must be in line, out of d's line.
-func (sh *shard) leave(d *destination, e *list.Element) *waiter {
-	sh.waiting--
-	if sh.waiting == 0 && sh.wake != nil {
-		sh.wake.Stop()
-		sh.wake = nil
-	}
-	return d.waiters.Remove(e).(*waiter)
-}
-
-// serve gives h, which has just become free, to the first in line that can do with it, if there is one. Nothing else that
-// they wait for is free. If h was to be retired instead, until is when it would have come free.
-func (sh *shard) serve(d *destination, h hold, until int64, pl *plan) {
-	for e := d.waiters.Front(); e != nil; e = e.Next() {
-		if w := e.Value.(*waiter); w.fits(h, d.from) {
-			d.reserve(h, pl)
-			sh.inUse++
-			sh.leave(d, e).got <- given{w.tuple(h, d.from), until}
-			return
+	if f != nil {
+		w.at = f.waiters.PushBack(w)
+		c.add(a.owner, 1)
+	} else {
+		f = &flow{class: a.class(), sh: sh}
+		w.flow, w.at = f, f.waiters.PushBack(w)
+		sh.flows.put(f.class, f)
+		if d != nil {
+			d.line().add(f)
+		} else {
+			q.owner(a.owner).line.add(f)
 		}
 	}
+	sh.setWake()
+	return w, true
 }
 
-// serveAll gives those in line what the sources have that the pool has now.
-func (sh *shard) serveAll(d *destination, pl *plan) {
+// leave takes a waiter out of line.
+func (w *waiter) leave() {
+	f, sh := w.flow, w.flow.sh
+	l := f.line
+	if f.waiters.Len() == 1 {
+		l.remove(f)
+		sh.flows.delete(f.class)
+	} else {
+		f.waiters.Remove(w.at)
+		heap.Fix(&l.flows, f.at)
+		l.crowd.add(f.owner, -1)
+		l.changed()
+	}
+	sh.waiting--
+	sh.stopWake()
+}
+
+// serve gives those in line for d what is free towards it, first come, first served, but for those whom the quotas stop:
+// they wait for these from now on. It ends early where somebody who waits for the quotas, and now need not, came before.
+func (sh *shard) serve(d *destination, pl *plan) {
 	if !d.isWaitedFor() {
 		return
 	}
-	for e := d.waiters.Front(); e != nil; {
-		w, next := e.Value.(*waiter), e.Next()
-		until := int64(0)
-		h, ok := d.acquireFor(&w.ask, sh.choose(&w.ask, pl, d, nil), pl)
+	l, q := d.waiters, pl.quota
+	var unfit []*flow // who can do with none of what is free
+	for !l.isEmpty() && sh.hasAny(d, pl) {
+		f := l.head()
+		a := &f.first().ask
+		if q != nil {
+			if q.stops(f.owner) != "" {
+				f.moveTo(&q.owner(f.owner).line)
+				continue
+			}
+			if next := q.next(); next != nil && next.arrival() < f.arrival() {
+				break
+			}
+		}
+		h, until, ok := sh.take(a, d, pl)
 		if !ok {
-			h, until, ok = sh.reuse(&w.ask, d)
+			unfit = append(unfit, heap.Pop(&l.flows).(*flow))
+			continue
 		}
-		if ok {
-			sh.inUse++
-			sh.leave(d, e).got <- given{w.tuple(h, d.from), until}
-		}
-		e = next
+		sh.took(a, h, pl)
+		f.grant(h, until, pl)
+	}
+	for _, f := range unfit {
+		heap.Push(&l.flows, f)
+	}
+}
+
+// grant gives h, which is in use, to the first of f. If it was retired, until is when it would have come free.
+func (f *flow) grant(h hold, until int64, pl *plan) {
+	w := f.first()
+	w.leave()
+	w.got <- outcome{tuple: w.tuple(h, pl.sources(w.key)), until: until}
+}
+
+// fail turns away all of f.
+func (f *flow) fail(why func(*ask) error) {
+	for last := false; !last; {
+		w := f.first()
+		last = f.waiters.Len() == 1
+		w.leave()
+		w.got <- outcome{err: why(&w.ask)}
 	}
 }
 
 // setWake sees to it that those who wait get what cools down: while somebody waits and something is retired, a timer
 // calls settle when the first of it comes free.
 func (sh *shard) setWake() {
-	if sh.waiting == 0 || sh.cool.empty() {
+	if !sh.isWaitedFor() || sh.cool.empty() {
 		return
 	}
 	in := time.Duration(sh.cool.next() - now())
@@ -106,36 +174,53 @@ func (sh *shard) setWake() {
 		return
 	}
 	sh.wake = time.AfterFunc(in, func() {
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
+		mu := sh.lock()
+		defer mu.Unlock()
 		sh.settle(sh.plan.Load())
 		sh.setWake()
 	})
 }
 
+// stopWake stops the timer when nobody waits any more.
+func (sh *shard) stopWake() {
+	if sh.wake != nil && !sh.isWaitedFor() {
+		sh.wake.Stop()
+		sh.wake = nil
+	}
+}
+
+// isWaitedFor reports whether somebody waits for what may come free in sh: anywhere, if it is a quota.
+func (sh *shard) isWaitedFor() bool {
+	q := sh.plan.Load().quota
+	return sh.waiting > 0 || q != nil && q.crowd.n > 0
+}
+
 // await waits for what its place in line brings.
-func (sh *shard) await(ctx context.Context, e *list.Element) (Tuple, error) {
-	w := e.Value.(*waiter)
+func (w *waiter) await(ctx context.Context) (Tuple, error) {
 	select {
 	case got := <-w.got:
-		return got.Tuple, nil
+		return got.tuple, got.err
 	case <-ctx.Done():
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	sh := w.flow.sh
+	mu := sh.lock()
+	defer mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
 	select {
-	case got := <-w.got: // both happened: the next in line has more use for it
-		h, _ := pl.find(w.key, &got.Tuple)
+	case got := <-w.got:
+		if got.err != nil {
+			return got.tuple, got.err
+		}
+		// Both happened: the next in line has more use for it.
+		err := sh.refused(&w.ask, ctx.Err())
+		h, _ := pl.find(w.key, &got.tuple)
 		sh.retire(w.key, w.hash, h, got.rest(), pl)
-		return Tuple{}, sh.exhausted(&w.ask, ctx.Err())
+		return Tuple{}, err
 	default:
 	}
-	at, _ := sh.entries(w.key).find(w.key, w.hash)
-	d := at.destination()
-	sh.leave(d, e)
-	err := sh.exhausted(&w.ask, ctx.Err())
-	at.e.reduce(at, d, pl)
+	err := sh.refused(&w.ask, ctx.Err())
+	w.leave()
+	sh.reduce(&w.ask, pl)
 	return Tuple{}, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,23 +16,28 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// contenders are the plain net.Dialer, one with IP_LOCAL_PORT_RANGE over the whole range, ephemera with the kernel's ports and
-// no source address, a net.Dialer with a LocalAddr, and ephemera with ports that are not the kernel's and a source address.
-var contenders = []string{"net", "oneliner", "range", "localaddr", "bind"}
+// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range, ephemera with
+// the kernel's ports and no source address, and ephemera with ports that are not the kernel's and a source address.
+var contenders = []string{"net", "localaddr", "oneliner", "range", "bind"}
 
-// source is where all leave from, whether they say so or not.
-var source = netip.MustParseAddr("127.0.0.1")
+// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of its own.
+var (
+	source      = netip.MustParseAddr("127.0.0.1")
+	destination = netip.MustParseAddrPort("127.0.1.1:80")
+)
+
+// controlFunc is a net.Dialer's Control.
+type controlFunc = func(network, address string, c syscall.RawConn) error
 
 // contender is a way to dial.
 type contender struct {
 	name        string
-	first, last uint16         // the ports
-	to          netip.AddrPort // the destination, which is its own
-	pool        *tuple.Pool    // that chooses the ports; nil if the kernel does
+	first, last uint16      // the ports
+	pool        *tuple.Pool // that chooses among them; nil if the kernel does
 
 	// What it sets in a net.Dialer.
 	source  net.IP
-	control func(network, address string, c syscall.RawConn) error
+	control controlFunc
 }
 
 // newContender returns a contender with so many ports: 32768-60999, the range of most hosts, 1024-65535, all that need no
@@ -45,14 +49,15 @@ func newContender(name string, ports int) (*contender, error) {
 	}
 	first := min(usual, 65536-ports)
 	c := &contender{name: name, first: uint16(first), last: uint16(first + ports - 1)}
-	c.to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + slices.Index(contenders, name))}), 80)
 	set := alloc.RangeSet(c.first, c.last)
 	switch name {
 	case "net":
 	case "localaddr":
 		c.source = source.AsSlice()
 	case "oneliner":
-		c.control = c.wholeRange
+		// The best that a Control of a few lines can do: with any IP_LOCAL_PORT_RANGE the kernel starts its search at random
+		// and does not try the ports of one parity first.
+		c.control = portRange(c.first, c.last)
 	case "range":
 		c.pool = &tuple.Pool{Ports: set}
 	case "bind":
@@ -69,41 +74,48 @@ func (c *contender) ports() int { return int(c.last) - int(c.first) + 1 }
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// dialer returns how it dials what is timed: from a port of the kernel's choice, or its pool's.
+// dialer returns how it dials what is timed.
 func (c *contender) dialer() dialFunc {
 	if c.pool != nil {
 		return (&dialer.Dialer{TCP: c.pool}).Dial
 	}
-	return c.netDialer(0).Dial
+	return c.netDialer().Dial
 }
 
 // filler returns how it dials what is only held: from this port, or one of the kernel's choice if it is 0.
 func (c *contender) filler(port uint16) dialFunc {
-	nd := c.netDialer(port)
-	nd.KeepAlive = -1 // 64,512 connections would send 4,300 probes a second while others are timed
-	if c.pool != nil {
-		return (&dialer.Dialer{NetDialer: nd, TCP: c.pool}).Dial
+	nd := c.netDialer()
+	nd.KeepAlive = -1 // 64,512 connections would send 4,300 probes a second while dials are timed
+	switch {
+	case port == 0:
+	case c.name == "net": // whose ports are not bound
+		nd.Control = portRange(port, port)
+	default:
+		nd.LocalAddr = &net.TCPAddr{IP: c.source, Port: int(port)}
 	}
-	return nd.Dial
+	if c.pool == nil {
+		return nd.Dial
+	}
+	return (&dialer.Dialer{NetDialer: nd, TCP: c.pool}).Dial
 }
 
-func (c *contender) netDialer(port uint16) *net.Dialer {
+func (c *contender) netDialer() *net.Dialer {
 	nd := &net.Dialer{Control: c.control}
-	if c.source != nil || port != 0 {
-		nd.LocalAddr = &net.TCPAddr{IP: c.source, Port: int(port)}
+	if c.source != nil {
+		nd.LocalAddr = &net.TCPAddr{IP: c.source}
 	}
 	return nd
 }
 
-// wholeRange is the best that a Control of a few lines can do: with any IP_LOCAL_PORT_RANGE the kernel starts its search at
-// random and does not try the ports of one parity first.
-func (c *contender) wholeRange(_, _ string, raw syscall.RawConn) (err error) {
-	ends := uint32(c.last)<<16 | uint32(c.first)
-	controlErr := raw.Control(func(fd uintptr) {
-		err = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(ends))),
-		)
-	})
-	return errors.Join(err, controlErr)
+// portRange has the kernel choose among the ports from first to last.
+func portRange(first, last uint16) controlFunc {
+	return func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(uint32(last)<<16|uint32(first)))),
+			)
+		})
+		return errors.Join(err, controlErr)
+	}
 }

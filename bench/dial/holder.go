@@ -62,7 +62,7 @@ func (c *contender) holder() error {
 	var held []net.Conn
 	return serve(func(ports []uint16) (int, error) {
 		for _, port := range ports {
-			conn, err := c.filler(port)("tcp", c.to.String())
+			conn, err := c.filler(port)("tcp", destination.String())
 			if err != nil {
 				return 0, err
 			}

@@ -7,7 +7,7 @@ var dialPart = part{
 	command: "go run ./bench/dial",
 	build:   []string{"build", "./bench/dial"},
 	round:   runs(),
-	rounds:  1, // of 51 turns
+	rounds:  1, // and as many in it as its flag says
 	bars:    dialBars,
 	tables:  dialTables,
 	charts:  dialCharts,

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -62,13 +61,14 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 	if !src.Addr().IsValid() {
 		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
 	}
-	t, pool := tuple.From(src, a.remote), a.pool
-	if !couldHold(pool, t) {
-		pool = nil
-	}
+	t := tuple.From(src, a.remote)
 	for {
-		if pool != nil && !pool.Reserve(t) {
-			return nil, a.opError(a.local, a.remote, errPortInUse)
+		pool := a.pool
+		if !pool.Reserve(t) {
+			if pool.Contains(t) {
+				return nil, a.opError(a.local, a.remote, errPortInUse)
+			}
+			pool = nil
 		}
 		conn, err := a.try(ctx, t, pool)
 		switch {
@@ -171,15 +171,6 @@ func (a *attempt) doubtFacts() {
 	if factsAreStale() || a.refused >= 4 && a.refused&(a.refused-1) == 0 {
 		readFacts()
 	}
-}
-
-// couldHold reports whether t is one of the tuples that the pool hands out.
-func couldHold(pool *tuple.Pool, t tuple.Tuple) bool {
-	port, from := t.Src().Port(), t.Src().Addr()
-	if !pool.Ports.Contains(port) && !(pool.Ports.IsZero() && port >= 1024) {
-		return false
-	}
-	return len(pool.Sources) == 0 || slices.ContainsFunc(pool.Sources, func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
 // isTaken reports whether err is the kernel saying that t is in use, as opposed to a destination or source that cannot

@@ -58,7 +58,7 @@ func (c *call) literal(address string) (netip.AddrPort, bool) {
 	remote, err := netip.ParseAddrPort(address)
 	ip := remote.Addr()
 	switch {
-	case err != nil, remote.Port() == 0, ip.IsUnspecified(), ip.Is4In6(), ip.Zone() != "", !c.hasSource(ip):
+	case err != nil, remote.Port() == 0, ip.IsUnspecified(), ip.Is4In6(), ip.Zone() != "", !c.hasSource(remote):
 		return netip.AddrPort{}, false
 	case c.network == "tcp4":
 		return remote, ip.Is4()
@@ -96,12 +96,13 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 	var sourceless netip.AddrPort
 	for _, ip := range ips {
 		ip = loopbackIfUnspecified(ip.Unmap())
+		remote := netip.AddrPortFrom(ip, uint16(port))
 		switch {
 		case c.network == "tcp4" && !ip.Is4(), c.network == "tcp6" && ip.Is4():
-		case !c.hasSource(ip):
-			sourceless = netip.AddrPortFrom(ip, uint16(port))
+		case !c.hasSource(remote):
+			sourceless = remote
 		default:
-			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
+			addrs = append(addrs, remote)
 		}
 	}
 	switch {
@@ -163,15 +164,14 @@ func loopbackIfUnspecified(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// hasSource reports whether there is a local address of the family of dst to connect from.
-func (c *call) hasSource(dst netip.Addr) bool {
+// hasSource reports whether there is a local address to connect to remote from. The pool knows: its sources may change.
+func (c *call) hasSource(remote netip.AddrPort) bool {
 	if local := c.local.Addr(); local.IsValid() {
-		return local.Is4() == dst.Is4()
+		return local.Is4() == remote.Addr().Is4()
 	}
-	for _, p := range c.pool.Sources {
-		if p.Addr().Unmap().Is4() == dst.Is4() {
-			return true
-		}
+	if len(c.pool.Sources) == 0 {
+		return true
 	}
-	return len(c.pool.Sources) == 0
+	u := c.pool.Usage(remote)
+	return u.Free+u.InUse+u.Retired > 0
 }

@@ -1,6 +1,8 @@
 package tuple_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -8,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
@@ -18,8 +21,8 @@ import (
 
 // call is an operation on a pool of a few tuples towards one destination, numbered from 0.
 type call struct {
-	what string // acquire, reserve, release, contains, sources
-	n    int    // which tuple; none for acquire; for sources which tuples theirs are, a bit each
+	what string // acquire, wait (an acquire that does, for a while), reserve, release, contains, sources
+	n    int    // which tuple; none for acquire and wait; for sources which tuples theirs are, a bit each
 }
 
 // none is what an acquire returns that found nothing; the others return yes or no.
@@ -41,7 +44,7 @@ func poolModel(tuples int) porcupine.Model {
 			bit := uint64(1) << max(in.n, 0)
 			is := s.held&bit != 0
 			switch in.what {
-			case "acquire":
+			case "acquire", "wait":
 				if out == none {
 					return s.live&^s.held == 0, s
 				}
@@ -89,7 +92,7 @@ func TestPoolIsLinearizable(t *testing.T) {
 	}
 }
 
-// record lets clients loose on p, one of which may change the sources, and returns what they did, with the ticks of a counter for a clock.
+// record lets clients loose on p, one of which may change the sources while others wait, and returns what they did, with the ticks of a counter for a clock.
 func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []porcupine.Operation {
 	base := p.Sources[0].Addr().As4()
 	nth := func(n int) tuple.Tuple {
@@ -114,6 +117,18 @@ func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []po
 				return none
 			}
 			return number(u)
+		case "wait":
+			for {
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Microsecond)
+				u, err := p.Acquire(ctx, web)
+				cancel()
+				switch {
+				case err == nil:
+					return number(u)
+				case errors.Is(err, tuple.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded): // else its time was up before it began
+					return none
+				}
+			}
 		case "reserve":
 			return truth(p.Reserve(nth(c.n)))
 		case "release":
@@ -153,7 +168,11 @@ func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []po
 			for range 25 {
 				switch r := rng.IntN(8); {
 				case r < 3:
-					if n := step(client, call{"acquire", none}); n != none {
+					what := "acquire"
+					if changes && client%2 == 1 {
+						what = "wait"
+					}
+					if n := step(client, call{what, none}); n != none {
 						held = append(held, n)
 					}
 				case r < 4:

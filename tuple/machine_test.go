@@ -1,12 +1,11 @@
 package tuple_test
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"runtime/debug"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -29,7 +28,7 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 			m := newMachine(rt)
 			rt.Repeat(map[string]func(*rapid.T){
 				"": m.check, "acquire": m.Acquire, "retire": m.Retire, "reserve": m.Reserve, "contains": m.Contains,
-				"sleep": m.Sleep, "sources": m.SetSources,
+				"sleep": m.Sleep, "sources": m.SetSources, "wait": m.Wait, "cancel": m.Cancel,
 			})
 			m.finish(rt)
 		})
@@ -40,12 +39,7 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 func inBubble(t *testing.T, f func()) {
 	var failed any
 	synctest.Test(t, func(*testing.T) {
-		defer func() {
-			failed = recover()
-			if os.Getenv("DBG") != "" && failed != nil {
-				fmt.Printf("%T %v\n%s\n", failed, failed, debug.Stack())
-			}
-		}()
+		defer func() { failed = recover() }()
 		f()
 	})
 	if failed != nil {
@@ -70,27 +64,6 @@ var (
 	}
 )
 
-// world is what a Pool should be: the ports of each live source, and every tuple that is held, by the space that it is in.
-type world struct {
-	live map[netip.Prefix]alloc.Set
-	held map[tuple.Tuple]*holding // with the scope for a destination
-}
-
-type holding struct {
-	tuple tuple.Tuple // as it was handed out
-	until int64       // 0: in use; else when it comes free
-	turn  int         // of the retired ones, the lower the longer it has rested
-}
-
-type machine struct {
-	pool  *tuple.Pool
-	ports alloc.Set
-	scope func(netip.AddrPort) netip.AddrPort
-	world
-	turns  int
-	sticky map[string]netip.Addr // by owner or destination: the first choice of the present sources, once it is known
-}
-
 func newMachine(t *rapid.T) *machine {
 	m := &machine{
 		pool:  &tuple.Pool{Policy: rapid.SampledFrom([]tuple.Policy{tuple.Rotate, tuple.LeastUsed, tuple.StickyDst, tuple.StickyOwner, tuple.Random}).Draw(t, "policy")},
@@ -100,6 +73,8 @@ func newMachine(t *rapid.T) *machine {
 	}
 	m.pool.Ports = m.ports
 	m.pool.ReuseRetired = rapid.Bool().Draw(t, "reuse")
+	quotas := rapid.SampledFrom([]int{0, 0, 0, 2, 7})
+	m.pool.MaxTuples, m.pool.MaxPerDestination, m.pool.MaxPerOwner = quotas.Draw(t, "most"), quotas.Draw(t, "most per dst"), quotas.Draw(t, "most per owner")
 	m.pool.SetRand(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Uint64)
 	if rapid.Bool().Draw(t, "scoped") {
 		m.scope = func(dst netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(dst.Addr(), 1) }
@@ -147,65 +122,7 @@ func (m *machine) SetSources(t *rapid.T) {
 	}
 }
 
-// portsOf returns the ports that are handed out of a source.
-func (m *machine) portsOf(src netip.Addr) alloc.Set {
-	for prefix, ports := range m.live {
-		if prefix.Contains(src) {
-			return ports
-		}
-	}
-	return alloc.Set{}
-}
-
-// key returns the tuple of the space that t lies in.
-func (m *machine) key(t tuple.Tuple) tuple.Tuple { return tuple.From(t.Src(), m.scope(t.Dst())) }
-
-func (m *machine) expire() {
-	for k, h := range m.held {
-		if h.until != 0 && h.until <= now() {
-			delete(m.held, k)
-		}
-	}
-}
-
-// free counts the tuples that would do for a request, by source; a source of a wide prefix counts once for all unused ones.
-func (m *machine) free(r tuple.Request) map[netip.Addr]int {
-	free := map[netip.Addr]int{}
-	for prefix, ports := range m.live {
-		if prefix.Addr().Is4() != r.Dst.Addr().Is4() {
-			continue
-		}
-		if !r.Ports.IsZero() {
-			ports = ports.Intersect(r.Ports)
-		}
-		if prefix.Bits() == 64 && r.Src.IsValid() {
-			if prefix.Contains(r.Src) {
-				free[r.Src] = ports.Len()
-			}
-			continue
-		}
-		for a := prefix.Addr(); prefix.Contains(a); a = a.Next() {
-			if !r.Src.IsValid() || r.Src == a {
-				free[a] = ports.Len()
-			}
-			if prefix.Bits() == 64 {
-				break
-			}
-		}
-	}
-	for k, h := range m.held {
-		if _, ok := free[k.Src().Addr()]; ok && k.Dst() == m.scope(r.Dst) && !(machineSources[6].Contains(k.Src().Addr()) && !r.Src.IsValid()) {
-			if src := h.tuple.Src(); m.portsOf(src.Addr()).Contains(src.Port()) && (r.Ports.IsZero() || r.Ports.Contains(src.Port())) {
-				free[src.Addr()]--
-			}
-		}
-	}
-	maps.DeleteFunc(free, func(_ netip.Addr, n int) bool { return n == 0 })
-	return free
-}
-
-// Acquire makes any request.
-func (m *machine) Acquire(t *rapid.T) {
+func (m *machine) drawRequest(t *rapid.T) tuple.Request {
 	r := tuple.Request{Dst: rapid.SampledFrom(machineDsts).Draw(t, "dst"), Owner: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")}
 	if rapid.IntRange(0, 2).Draw(t, "from one source") == 0 {
 		r.Src = rapid.SampledFrom(machineAddrs).Draw(t, "src")
@@ -213,117 +130,103 @@ func (m *machine) Acquire(t *rapid.T) {
 	if rapid.IntRange(0, 2).Draw(t, "some ports") == 0 {
 		r.Ports = rapid.SampledFrom(machinePorts).Draw(t, "ports")
 	}
-	times := rapid.IntRange(1, 12).Draw(t, "times")
-	for range times {
+	return r
+}
+
+// Acquire makes any request, a few times over.
+func (m *machine) Acquire(t *rapid.T) {
+	r := m.drawRequest(t)
+	for range rapid.IntRange(1, 12).Draw(t, "times") {
 		m.acquire(t, r)
 	}
 }
 
 func (m *machine) acquire(t *rapid.T, r tuple.Request) {
-	free := m.free(r)
+	free, stops, served := m.free(r), m.stops(r), m.isServed(r)
+	longest, _ := m.rested(r)
 	got, err := m.pool.TryAcquireFor(r)
-	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && err == nil {
+	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && stops == "" && err == nil && len(m.line) == 0 {
 		// The simple call is the same.
 		require.True(t, m.pool.Release(got))
 		got, err = m.pool.TryAcquire(r.Dst)
 	}
-	if k, ok := m.rested(r); len(free) == 0 && ok {
+	if served {
 		require.NoError(t, err)
-		require.Equal(t, tuple.From(k.Src(), r.Dst), got, "others have rested longer")
-		m.held[k] = &holding{tuple: got}
+		if stops == "" && len(free) > 0 {
+			m.checkPolicy(t, r, free, got.Src().Addr())
+		} else {
+			require.Equal(t, longest, m.key(got), "others have rested longer")
+		}
+		m.hold(t, r, got)
 		return
 	}
-	if len(free) == 0 {
-		require.Error(t, err)
-		require.Zero(t, got)
-		if full, ok := err.(*tuple.ExhaustedError); ok {
-			inUse, retired := m.towards(r.Dst)
-			require.Equal(t, []int{inUse, retired}, []int{full.InUse, full.Retired})
-			require.Equal(t, r.Dst, full.Dst)
-		}
-		return
-	}
-	require.NoError(t, err)
-	src := got.Src()
-	require.True(t, got.IsValid() && got.Dst() == r.Dst, got)
-	require.True(t, !r.Src.IsValid() || r.Src == src.Addr(), got)
-	require.True(t, r.Ports.IsZero() || r.Ports.Contains(src.Port()), got)
-	require.True(t, m.portsOf(src.Addr()).Contains(src.Port()), "%v is none of the pool's", got)
-	require.Nil(t, m.held[m.key(got)], "%v is held twice", got)
-	m.checkPolicy(t, r, free, src.Addr())
-	m.held[m.key(got)] = &holding{tuple: got}
-}
-
-// rested returns what has rested longest of that which would do for a request.
-func (m *machine) rested(r tuple.Request) (longest tuple.Tuple, ok bool) {
-	for k, h := range m.held {
-		src := k.Src()
-		switch {
-		case !m.pool.ReuseRetired, h.until == 0, k.Dst() != m.scope(r.Dst), !m.portsOf(src.Addr()).Contains(src.Port()):
-		case r.Src.IsValid() && r.Src != src.Addr(), !r.Ports.IsZero() && !r.Ports.Contains(src.Port()):
-		case !ok || h.turn < m.held[longest].turn:
-			longest, ok = k, true
-		}
-	}
-	return longest, ok
-}
-
-// checkPolicy checks which source a tuple was taken from.
-func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]int, got netip.Addr) {
-	if r.Src.IsValid() || !r.Ports.IsZero() {
-		return
-	}
-	name := ""
-	inUse, retired := m.towards(r.Dst)
-	switch m.pool.Policy {
-	case tuple.LeastUsed:
-		held := map[netip.Addr]int{}
-		for k := range m.held {
-			if src := k.Src(); k.Dst() == m.scope(r.Dst) && m.portsOf(src.Addr()).Contains(src.Port()) {
-				held[src.Addr()]++
-			}
-		}
-		for a := range free {
-			require.LessOrEqual(t, held[got], held[a], "%v is taken, and %v is used less", got, a)
-		}
-		return
-	case tuple.StickyDst:
-		name = m.scope(r.Dst).String()
-	case tuple.StickyOwner:
-		if name = r.Owner; name == "" {
-			return
-		}
-		name += r.Dst.Addr().Unmap().String()[:1] // each family has sources of its own
-	default:
-		return
-	}
-	switch first, ok := m.sticky[name]; {
-	case ok:
-		used := 0
-		for k := range m.held {
-			if k.Dst() == m.scope(r.Dst) && k.Src().Addr() == first && m.portsOf(first).Contains(k.Src().Port()) {
-				used++
-			}
-		}
-		if used < m.portsOf(first).Len() {
-			require.Equal(t, first, got, "%s does not stick", name)
-		}
-	case inUse+retired == 0: // so the first choice had room
-		m.sticky[name] = got
+	require.Error(t, err)
+	require.Zero(t, got)
+	switch e := err.(type) {
+	case *tuple.QuotaError:
+		require.Equal(t, stops, e.Quota)
+		require.Equal(t, r.Dst, e.Dst)
+	case *tuple.ExhaustedError:
+		inUse, retired := m.towards(r.Dst)
+		require.Equal(t, []any{"", r.Dst, inUse, retired}, []any{stops, e.Dst, e.InUse, e.Retired})
+	default: // it can be served never, or not from the present sources
+		require.Empty(t, free)
 	}
 }
 
-func (m *machine) towards(dst netip.AddrPort) (inUse, retired int) {
-	for k, h := range m.held {
-		switch {
-		case k.Dst() != m.scope(dst):
-		case h.until == 0:
-			inUse++
-		default:
-			retired++
-		}
+// Wait lets somebody in line, if there is a line.
+func (m *machine) Wait(t *rapid.T) {
+	w := &inLine{request: m.drawRequest(t), done: make(chan result, 1)}
+	var ctx context.Context
+	ctx, w.cancel = context.WithCancel(context.Background())
+	go func() {
+		u, err := m.pool.AcquireFor(ctx, w.request)
+		w.done <- result{tuple: u, err: err}
+	}()
+	m.line = append(m.line, w)
+}
+
+// Cancel has somebody give up.
+func (m *machine) Cancel(t *rapid.T) {
+	if len(m.line) == 0 {
+		t.Skip("nobody waits")
 	}
-	return inUse, retired
+	i := rapid.IntRange(0, len(m.line)-1).Draw(t, "who")
+	w := m.line[i]
+	m.line = slices.Delete(m.line, i, i+1)
+	w.cancel()
+	got := <-w.done
+	require.ErrorIs(t, got.err, context.Canceled)
+	require.True(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
+}
+
+// serve enters what those in line were given, and checks that it was given in order of arrival, and that nobody waits for what
+// there is.
+func (m *machine) serve(t *rapid.T) {
+	synctest.Wait()
+	m.expire()
+	var left []*inLine
+	waits := map[tuple.Request]bool{}
+	for _, w := range m.line {
+		if len(w.done) == 0 {
+			waits[w.request] = true
+			left = append(left, w)
+			continue
+		}
+		got := <-w.done
+		w.cancel()
+		if got.err != nil {
+			require.False(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
+			require.Empty(t, m.free(w.request), got.err)
+			continue
+		}
+		require.False(t, waits[w.request], "somebody who came before still waits")
+		m.hold(t, w.request, got.tuple)
+	}
+	m.line = left
+	for _, w := range m.line {
+		require.False(t, m.isServed(w.request), "%+v waits for what there is", w.request)
+	}
 }
 
 // drawTuple draws one that is held, or one that may be anything.
@@ -337,13 +240,24 @@ func (m *machine) drawTuple(t *rapid.T) tuple.Tuple {
 	return tuple.From(netip.AddrPortFrom(src, port), rapid.SampledFrom(machineDsts).Draw(t, "dst"))
 }
 
-// Retire ends the use of a tuple, with or without a cool-down.
+// Retire ends the use of a tuple: without a cool-down, with one, or with that of how it ended.
 func (m *machine) Retire(t *rapid.T) {
 	u := m.drawTuple(t)
-	d := rapid.SampledFrom([]time.Duration{0, 0, time.Minute, 16 * time.Second}).Draw(t, "for")
 	h := m.held[m.key(u)]
 	want := h != nil && h.until == 0
-	require.Equal(t, want, m.pool.Retire(u, d), "Retire(%v, %v)", u, d)
+	d := rapid.SampledFrom([]time.Duration{0, 0, time.Minute, 16 * time.Second}).Draw(t, "for")
+	if rapid.Bool().Draw(t, "by ending") {
+		how := tuple.ClosedByPeer
+		switch d {
+		case time.Minute:
+			how = tuple.ClosedHere
+		case 16 * time.Second:
+			how = tuple.Reset
+		}
+		require.Equal(t, want, m.pool.RetireAs(u, how), "RetireAs(%v, %v)", u, how)
+	} else {
+		require.Equal(t, want, m.pool.Retire(u, d), "Retire(%v, %v)", u, d)
+	}
 	switch {
 	case !want:
 	case d == 0:
@@ -377,12 +291,13 @@ func (m *machine) Sleep(t *rapid.T) {
 	m.expire()
 }
 
-// Check compares the counts after every step.
+// check compares the counts after every step.
 func (m *machine) check(t *rapid.T) {
-	var want tuple.Stats
-	dsts := map[netip.AddrPort]bool{}
+	m.serve(t)
+	want := tuple.Stats{Waiting: len(m.line)}
+	dsts := map[netip.AddrPort]int{}
 	for k, h := range m.held {
-		dsts[k.Dst()] = true
+		dsts[k.Dst()]++
 		if h.until == 0 {
 			want.InUse++
 		} else {
@@ -390,12 +305,27 @@ func (m *machine) check(t *rapid.T) {
 		}
 	}
 	want.Destinations = len(dsts)
-	require.Equal(t, want, m.pool.Stats())
+	got := m.pool.Stats()
+	if len(m.line) > 0 {
+		want.Destinations = got.Destinations // some may be waited for, and nothing else
+	}
+	require.Equal(t, want, got)
+	for u := range m.pool.Destinations() {
+		require.Equal(t, dsts[u.Dst], u.InUse+u.Retired, "towards %v", u.Dst)
+	}
 	require.NoError(t, m.pool.Check())
 }
 
-// finish gives everything back.
+// finish closes the pool, and gives everything back.
 func (m *machine) finish(t *rapid.T) {
+	m.serve(t)
+	require.NoError(t, m.pool.Close())
+	for _, w := range m.line {
+		require.ErrorIs(t, (<-w.done).err, tuple.ErrClosed)
+		w.cancel()
+	}
+	_, err := m.pool.TryAcquire(machineDsts[0])
+	require.ErrorIs(t, err, tuple.ErrClosed)
 	for _, h := range m.held {
 		if h.until == 0 {
 			require.True(t, m.pool.Release(h.tuple), "%v was not in use", h.tuple)

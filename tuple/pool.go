@@ -146,7 +146,8 @@ func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 // waits for a quota of another owner.
 //
 // If ctx ends while it waits, or MaxWaiters others wait already, the error Is what TryAcquire's is, and ctx.Err() or
-// ErrQueueFull too; if the Pool is closed, ErrClosed alone. If ctx has ended before, the error Is ctx.Err() alone.
+// ErrQueueFull too; if the Pool is closed, ErrClosed alone. If ctx has ended before, the error Is ctx.Err() alone. A tuple that it is given at the
+// same time as ctx ends is returned all the same.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	if ctx.Err() == nil {
 		if t, done, err := p.quick(dst, true); done {

@@ -148,8 +148,8 @@ func (q *quota) serveNext() bool {
 	pl := sh.plan.Load()
 	if pl.refusal(a) != nil { // the sources have changed
 		f.fail(pl.refusal)
-	} else if h, until, ok := sh.acquireFor(a, pl); ok {
-		f.grant(h, until, pl)
+	} else if h, ok := sh.acquireFor(a, pl); ok {
+		f.grant(h, pl)
 	} else {
 		f.moveTo(sh.large(a, pl).line())
 	}

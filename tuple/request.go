@@ -77,7 +77,7 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 	if q := pl.quota; q != nil && q.stops(a.owner) != "" {
 		q.settle()
 	}
-	h, _, ok := sh.acquireFor(&a, pl)
+	h, ok := sh.acquireFor(&a, pl)
 	if ok {
 		if pl.quota != nil && sh.cool.early != nil {
 			pl.quota.serve() // what was retired may have been somebody's
@@ -103,36 +103,35 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 
 // acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do, or a quota
 // is used up.
-func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, until int64, ok bool) {
+func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, ok bool) {
 	which, _ := sh.stops(a, pl)
 	if which != "" && (which != "MaxPerDestination" || sh.cool.early == nil) {
-		return 0, 0, false
+		return 0, false
 	}
 	if which == "" {
 		h, ok = sh.acquireLane(a, pl)
 	}
 	if !ok {
 		d := sh.large(a, pl)
-		h, until, ok = sh.take(a, d, pl)
+		h, ok = sh.take(a, d, pl)
 		at, _ := sh.entries(a.key).find(a.key, a.hash)
 		at.e.reduce(at, d, pl) // where it was made large for this one request
 	}
 	if ok {
 		sh.took(a, h, pl)
 	}
-	return h, until, ok
+	return h, ok
 }
 
-// take is acquireFor for a large destination, but for the quotas that span several. If the tuple was retired, until is when it
-// would have come free.
-func (sh *shard) take(a *ask, d *destination, pl *plan) (h hold, until int64, ok bool) {
+// take is acquireFor for a large destination, but for the quotas that span several.
+func (sh *shard) take(a *ask, d *destination, pl *plan) (h hold, ok bool) {
 	if pl.mayHoldMore(d.inUse + d.retired) {
 		h, ok = d.acquireFor(a, sh.choose(a, pl, d, nil), pl)
 	}
 	if !ok {
-		h, until, ok = sh.reuse(a, d, pl)
+		h, ok = sh.reuse(a, d, pl)
 	}
-	return h, until, ok
+	return h, ok
 }
 
 // hasAny reports whether take may find something for somebody.

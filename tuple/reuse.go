@@ -2,22 +2,22 @@ package tuple
 
 // reuse takes into use what was retired first towards d of that which a asks for. It fails if none of the retired will do,
 // and unless ReuseRetired is on. Nothing that will do may be free.
-func (sh *shard) reuse(a *ask, d *destination, pl *plan) (h hold, until int64, ok bool) {
+func (sh *shard) reuse(a *ask, d *destination, pl *plan) (h hold, ok bool) {
 	if sh.cool.early == nil || d.retired == 0 {
-		return 0, 0, false
+		return 0, false
 	}
 	r := sh.cool.early.first(a, d.from)
 	if r == nil {
-		return 0, 0, false
+		return 0, false
 	}
-	h, until = r.hold, r.until
+	h = r.hold
 	sh.cool.take(r)
 	sh.setDue()
 	d.reuse(h)
 	if pl.quota != nil {
 		pl.quota.freed(sh, a.key, h) // for it is counted again, as another owner's perhaps
 	}
-	return h, until, true
+	return h, true
 }
 
 // take removes a tuple before its time.

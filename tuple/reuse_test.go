@@ -1,7 +1,6 @@
 package tuple_test
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"testing"
@@ -67,32 +66,6 @@ func TestRestThatWasCutShortFreesNothingLater(t *testing.T) {
 			isEmpty(t, p)
 			require.Equal(t, u, acquire(t, p, web))
 		}
-	})
-}
-
-// Whoever gives up just as it is given a tuple that was to rest gives it back to rest.
-func TestTupleGivenInVainRestsAllTheSame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), ReuseRetired: true}
-		u := acquire(t, p, web)
-		vain := 0
-		for range 100 {
-			ctx, cancel := context.WithCancel(t.Context())
-			done := wait(ctx, p, web)
-			cancel()
-			require.True(t, p.Retire(u, time.Minute)) // both before the waiter takes a step
-			if got := <-done; got.err == nil {
-				continue
-			}
-			vain++
-			require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
-			time.Sleep(time.Minute - 1)
-			require.True(t, p.Contains(u))
-			time.Sleep(time.Nanosecond)
-			isEmpty(t, p)
-			u = acquire(t, p, web)
-		}
-		require.NotZero(t, vain)
 	})
 }
 

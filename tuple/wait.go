@@ -22,16 +22,7 @@ type waiter struct {
 // outcome is what comes of waiting, unless the context ends first.
 type outcome struct {
 	tuple Tuple
-	until int64 // when the tuple would have come free; 0 if it was
 	err   error
-}
-
-// rest is how long the tuple must rest yet, behind all that rests already, if it was not used.
-func (o *outcome) rest() time.Duration {
-	if o.until == 0 {
-		return 0
-	}
-	return time.Duration(o.until - now())
 }
 
 // fits reports whether h would do.
@@ -132,24 +123,24 @@ func (sh *shard) serve(d *destination, pl *plan) {
 				break
 			}
 		}
-		h, until, ok := sh.take(a, d, pl)
+		h, ok := sh.take(a, d, pl)
 		if !ok {
 			unfit = append(unfit, heap.Pop(&l.flows).(*flow))
 			continue
 		}
 		sh.took(a, h, pl)
-		f.grant(h, until, pl)
+		f.grant(h, pl)
 	}
 	for _, f := range unfit {
 		heap.Push(&l.flows, f)
 	}
 }
 
-// grant gives h, which is in use, to the first of f. If it was retired, until is when it would have come free.
-func (f *flow) grant(h hold, until int64, pl *plan) {
+// grant gives h, which is in use, to the first of f.
+func (f *flow) grant(h hold, pl *plan) {
 	w := f.first()
 	w.leave()
-	w.got <- outcome{tuple: w.tuple(h, pl.sources(w.key)), until: until}
+	w.got <- outcome{tuple: w.tuple(h, pl.sources(w.key))}
 }
 
 // fail turns away all of f.
@@ -209,14 +200,8 @@ func (w *waiter) await(ctx context.Context) (Tuple, error) {
 	sh.settle(pl)
 	select {
 	case got := <-w.got:
-		if got.err != nil {
-			return got.tuple, got.err
-		}
-		// Both happened: the next in line has more use for it.
-		err := sh.refused(&w.ask, ctx.Err())
-		h, _ := pl.find(w.key, &got.tuple)
-		sh.retire(w.key, w.hash, h, got.rest(), pl)
-		return Tuple{}, err
+		// Both happened. The tuple was in use meanwhile, for which others may have failed: so it is.
+		return got.tuple, got.err
 	default:
 	}
 	err := sh.refused(&w.ask, ctx.Err())

@@ -38,7 +38,7 @@ type machine struct {
 	scope func(netip.AddrPort) netip.AddrPort
 	world
 	turns  int
-	line   []*inLine // who waits, in order of arrival
+	line   []*inLine             // who waits, in order of arrival
 	sticky map[string]netip.Addr // by owner or destination: the first choice of the present sources, once it is known
 }
 
@@ -212,4 +212,3 @@ func (m *machine) towards(dst netip.AddrPort) (inUse, retired int) {
 	}
 	return inUse, retired
 }
-

@@ -26,6 +26,7 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		inBubble(t, func() {
 			m := newMachine(rt)
+			defer m.disperse() // what fails must not leave anybody waiting: a bubble calls that a deadlock
 			rt.Repeat(map[string]func(*rapid.T){
 				"": m.check, "acquire": m.Acquire, "retire": m.Retire, "reserve": m.Reserve, "contains": m.Contains,
 				"sleep": m.Sleep, "sources": m.SetSources, "wait": m.Wait, "cancel": m.Cancel,
@@ -198,6 +199,13 @@ func (m *machine) Cancel(t *rapid.T) {
 	got := <-w.done
 	require.ErrorIs(t, got.err, context.Canceled)
 	require.True(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
+}
+
+// disperse has all who wait give up.
+func (m *machine) disperse() {
+	for _, w := range m.line {
+		w.cancel()
+	}
 }
 
 // serve enters what those in line were given, and checks that it was given in order of arrival, and that nobody waits for what

@@ -54,7 +54,7 @@ func (sh *shard) check(st *state) error {
 				if err := d.check(key, sh.plan.Load()); err != nil {
 					return fmt.Errorf("%v: %w", key.netip(), err)
 				}
-				if u+r != 0 || d.isWaitedFor() && d.inUse+d.retired == 0 {
+				if u+r != 0 {
 					return fmt.Errorf("%v: lanes %x beside %d in use and %d retired", key.netip(), en[1:], d.inUse, d.retired)
 				}
 				u, r = d.inUse, d.retired
@@ -139,7 +139,7 @@ func (d *destination) check(key dstKey, pl *plan) error {
 		return fmt.Errorf("its peak is %d, and it holds %d", d.peak, d.inUse+d.retired)
 	}
 	held, retired, full := 0, 0, uint64(0)
-	if n := d.inUse + d.retired; d.key != key || n == 0 || n == 1 && pl.lanes && !d.isWaitedFor() {
+	if n := d.inUse + d.retired; d.key != key || n <= 1 && !d.isWaitedFor() && (n == 0 || pl.lanes) {
 		return fmt.Errorf("the destination of %v holds %d", d.key.netip(), n)
 	}
 	if d.from != pl.sources(key) {

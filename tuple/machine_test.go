@@ -224,7 +224,7 @@ func (m *machine) serve(t *rapid.T) {
 		}
 		got := <-w.done
 		w.cancel()
-		if got.err != nil {
+		if got.err != nil { // it could not be served from the sources there were when it came
 			require.False(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
 			require.Empty(t, m.free(w.request), got.err)
 			continue

@@ -146,13 +146,13 @@ func (q *quota) serveNext() bool {
 	}
 	sh, a := f.sh, &f.first().ask
 	pl := sh.plan.Load()
-	if pl.refusal(a) != nil { // the sources have changed
-		f.fail(pl.refusal)
-	} else if h, ok := sh.acquireFor(a, pl); ok {
-		f.grant(h, pl)
-	} else {
-		f.moveTo(sh.large(a, pl).line())
+	if pl.refusal(a) == nil { // else the sources have changed, and may change again
+		if h, ok := sh.acquireFor(a, pl); ok {
+			f.grant(h, pl)
+			return true
+		}
 	}
+	f.moveTo(sh.large(a, pl).line())
 	return true
 }
 

@@ -12,7 +12,7 @@ import (
 // new, goes on with those that stay, and drains those that are no longer listed. From a source that is drained, and of a
 // port that is no longer a source's, nothing is handed out any more; what is held there lives on, is counted and found as
 // before, and is free for good once it is given back. A source that is listed again, or gets a port back, goes on with what
-// is still held. Whoever waits for what the new sources have gets it.
+// is still held. Whoever waits for what the new sources have gets it; whoever waits for what they have not waits on.
 //
 // It takes time in proportion to what p holds, and while it goes from one lock to the next, some destinations have the new
 // sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could not be, or if p

@@ -2,7 +2,10 @@ package tuple
 
 // levels groups the sources of a destination that have a free port by how many tuples they hold, so that the least used
 // one is found in O(1). They exist only under LeastUsed, and only for sources in use.
-type levels struct{ lowest *level }
+type levels struct {
+	lowest *level
+	spare  *level // without sources, for a source that goes to and fro
+}
 
 // level is the sources that hold so many tuples, in no order.
 type level struct {
@@ -33,7 +36,12 @@ func (l *levels) moved(s *source) {
 	}
 	at := l.after(lower)
 	if at == nil || at.held != held {
-		at = &level{held: held, lower: lower, higher: at}
+		higher := at
+		if at = l.spare; at == nil {
+			at = new(level)
+		}
+		l.spare = nil
+		at.held, at.lower, at.higher = held, lower, higher
 		if at.higher != nil {
 			at.higher.lower = at
 		}
@@ -82,4 +90,6 @@ func (l *levels) drop(at *level) {
 	} else {
 		l.lowest = at.higher
 	}
+	at.lower, at.higher = nil, nil
+	l.spare = at
 }

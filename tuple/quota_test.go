@@ -394,7 +394,7 @@ func TestCancelledWaitersOfQuotasLeaveNothingBehind(t *testing.T) {
 				require.ErrorIs(t, got.err, context.Canceled)
 			}
 		}
-		require.Equal(t, 1, served)
+		require.NotZero(t, served) // one, and whoever has not left the line when that one gives its tuple back
 		require.Zero(t, p.Timers())
 		require.NoError(t, p.Check())
 		time.Sleep(time.Hour)

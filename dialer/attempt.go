@@ -81,7 +81,8 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 }
 
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
-	t, err := a.pool.TryAcquire(a.remote)
+	request := tuple.Request{Dst: a.remote, Owner: a.Owner}
+	t, err := a.pool.TryAcquireFor(request)
 	if isUsedUp(err) && a.Wait != 0 {
 		if a.Wait > 0 {
 			if a.until.IsZero() {
@@ -92,7 +93,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 			ctx = waiting
 		}
 		before := err
-		t, err = a.pool.Acquire(ctx, a.remote)
+		t, err = a.pool.AcquireFor(ctx, request)
 		if err != nil && !isUsedUp(err) && ctx.Err() != nil {
 			err = withReason(before, ctx.Err()) // it had ended before the wait began
 		}

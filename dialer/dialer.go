@@ -24,7 +24,13 @@ type Dialer struct {
 	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
 	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
 	// returned when it was first used. UDP is not used yet: see DialContext.
+	//
+	// How long a tuple rests after its connection follows Linux, and not the pool's CoolDown: see TCPConn.Close.
 	TCP, UDP *tuple.Pool
+
+	// Owner is whom the connections are for, where the pool tells owners apart: tuple.StickyOwner, Pool.MaxPerOwner. A copy of
+	// a Dialer with another Owner costs nothing.
+	Owner string
 
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
 	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds

@@ -31,10 +31,12 @@ func ExamplePool_SetSources() {
 	err := pool.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("203.0.113.9/32"), Ports: alloc.RangeSet(2048, 4095)})
 	after, _ := pool.TryAcquire(web)
 	fmt.Println(err, before.Src().Addr(), after.Src().Addr())
-	fmt.Println(pool.Contains(before), pool.Release(before))
+	fmt.Println(pool.HeldFrom(netip.MustParsePrefix("192.0.2.1/32")), pool.Release(before))
+	fmt.Println(pool.HeldFrom(netip.MustParsePrefix("192.0.2.1/32")), "are left: it may go")
 	// Output:
 	// <nil> 192.0.2.1 203.0.113.9
-	// true true
+	// 1 true
+	// 0 are left: it may go
 }
 
 // A driver of a sharded database connects from ports that are 3 modulo 16 to reach shard 3.

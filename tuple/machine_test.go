@@ -319,6 +319,15 @@ func (m *machine) check(t *rapid.T) {
 		want.Destinations = got.Destinations // some may be waited for, and nothing else
 	}
 	require.Equal(t, want, got)
+	for _, prefix := range machineSources {
+		from := 0
+		for k := range m.held {
+			if prefix.Contains(k.Src().Addr()) {
+				from++
+			}
+		}
+		require.Equal(t, from, m.pool.HeldFrom(prefix), "from %v", prefix)
+	}
 	for u := range m.pool.Destinations() {
 		require.Equal(t, dsts[u.Dst], u.InUse+u.Retired, "towards %v", u.Dst)
 	}

@@ -29,10 +29,20 @@ type Request struct {
 
 // TryAcquireFor is TryAcquire for a request. Among the free ports that will do, every one is equally likely. What it costs
 // does not depend on how few there are.
-func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(atOnce, &r) }
+func (p *Pool) TryAcquireFor(r Request) (Tuple, error) {
+	if r == (Request{Dst: r.Dst}) {
+		return p.TryAcquire(r.Dst)
+	}
+	return p.acquire(atOnce, &r)
+}
 
 // AcquireFor is Acquire for a request.
-func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) { return p.acquire(ctx, &r) }
+func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) {
+	if r == (Request{Dst: r.Dst}) {
+		return p.Acquire(ctx, r.Dst)
+	}
+	return p.acquire(ctx, &r)
+}
 
 // ask is a request in the terms of a shard.
 type ask struct {
@@ -200,6 +210,8 @@ func (pl *plan) refusal(a *ask) error {
 	switch {
 	case !a.key.isValid() || a.key.is6() != (family == "IPv6"):
 		return fmt.Errorf("tuple: the Scope of %v is %v: it must be of the same family and have a port", a.dst, a.key.netip())
+	case pl.v4.n+pl.v6.n == 0:
+		return fmt.Errorf("tuple: no source for %v: SetSources has drained all of the pool's", a.dst)
 	case from.n == 0:
 		return fmt.Errorf("tuple: no source for %v: none of the pool's Sources is an %s address", a.dst, family)
 	case a.src != (addr{}) && !from.isLive(a.src):

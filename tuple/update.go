@@ -15,8 +15,9 @@ import (
 // is still held. Whoever waits for what the new sources have gets it; whoever waits for what they have not waits on.
 //
 // It takes time in proportion to what p holds, and while it goes from one lock to the next, some destinations have the new
-// sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could not be, or if p
-// has left the source addresses to the operating system so far. An empty list drains all.
+// sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could not be, or if
+// Pool.Sources is empty, which leaves the addresses to the operating system. An empty list drains all. HeldFrom tells when a
+// source that was drained holds nothing any more.
 func (p *Pool) SetSources(list ...Source) error {
 	st := p.ready()
 	p.init.Lock() // one at a time

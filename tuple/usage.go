@@ -57,6 +57,44 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 	}
 }
 
+// HeldFrom returns how many tuples are held, in use or retired, from the addresses of a prefix: 0 once a source that SetSources
+// drained may be taken off its interface. It looks at every destination, under one lock after the other.
+func (p *Pool) HeldFrom(prefix netip.Prefix) int {
+	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
+		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
+	}
+	n := 0
+	st := p.ready()
+	for i := range st.shards {
+		sh := &st.shards[i]
+		mu := sh.lock()
+		pl := sh.plan.Load()
+		sh.settle(pl)
+		for at := range sh.all {
+			n += at.heldFrom(prefix, pl.sources(at.s.key(at.i)))
+		}
+		mu.Unlock()
+	}
+	return n
+}
+
+func (at place) heldFrom(prefix netip.Prefix, from *sources) (n int) {
+	if d := at.destination(); d != nil {
+		for s := range d.all {
+			if prefix.Contains(from.at(s.number()).netip()) {
+				n += s.held.Len(s.table)
+			}
+		}
+		return n
+	}
+	for _, w := range at.entry()[1:] {
+		if h := hold(w); h.port() != 0 && prefix.Contains(from.at(h.number()).netip()) {
+			n++
+		}
+	}
+	return n
+}
+
 // look appends how the destinations of a shard stand.
 func (sh *shard) look(looks []Usage) []Usage {
 	mu := sh.lock()

@@ -190,3 +190,17 @@ func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	require.ErrorIs(t, e, context.DeadlineExceeded)
 	require.True(t, e.Timeout())
 }
+
+// A Scope that is no destination, or of another family, is an error whichever way the pool is asked, and takes nothing.
+func TestBadScopeIsAnError(t *testing.T) {
+	for _, scope := range []netip.AddrPort{{}, ap("[::]:443"), ap("[2001:db8::1]:443"), ap("192.0.2.1:0")} {
+		p := &tuple.Pool{Scope: func(netip.AddrPort) netip.AddrPort { return scope }}
+		_, tryErr := p.TryAcquire(web)
+		_, err := p.AcquireFor(t.Context(), tuple.Request{Dst: web, Owner: "a"})
+		require.ErrorContains(t, tryErr, "Scope of 198.51.100.7:443", "%v", scope)
+		require.Equal(t, tryErr, err)
+		u := tuple.From(ap("0.0.0.0:5000"), web)
+		require.False(t, p.Reserve(u) || p.Contains(u) || p.Release(u))
+		require.Zero(t, p.Stats())
+	}
+}

@@ -121,14 +121,18 @@ func (st *state) shard(key dstKey) (*shard, uint64) {
 	return &st.shards[hash%shards], hash
 }
 
-// space returns the port space of a destination; it is not valid if dst is no destination.
+// space returns the port space of a destination; it is not valid if dst is no destination, or its Scope of another family.
 func (p *Pool) space(dst addr, port uint16) dstKey {
 	key := dstKeyOf(dst, port)
 	if p.Scope == nil || !key.isValid() {
 		return key
 	}
 	scope := p.Scope(key.netip())
-	return dstKeyOf(addrFrom(scope.Addr()), scope.Port())
+	scoped := dstKeyOf(addrFrom(scope.Addr()), scope.Port())
+	if scoped.is6() != key.is6() {
+		return dstKey{}
+	}
+	return scoped
 }
 
 // TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is an

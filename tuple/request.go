@@ -208,8 +208,8 @@ func (pl *plan) refusal(a *ask) error {
 		family = "IPv4"
 	}
 	switch {
-	case !a.key.isValid() || a.key.is6() != (family == "IPv6"):
-		return fmt.Errorf("tuple: the Scope of %v is %v: it must be of the same family and have a port", a.dst, a.key.netip())
+	case !a.key.isValid():
+		return fmt.Errorf("tuple: the Pool's Scope of %v is no destination of the same family: it must be, and have a port", a.dst)
 	case pl.v4.n+pl.v6.n == 0:
 		return fmt.Errorf("tuple: no source for %v: SetSources has drained all of the pool's", a.dst)
 	case from.n == 0:

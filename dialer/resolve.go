@@ -173,5 +173,5 @@ func (c *call) hasSource(remote netip.AddrPort) bool {
 		return true
 	}
 	u := c.pool.Usage(remote)
-	return u.Free+u.InUse+u.Retired > 0
+	return u.Free > 0 || u.InUse > 0 || u.Retired > 0 // not their sum: Free may be the greatest int
 }

@@ -22,8 +22,9 @@ const (
 	// wherever it goes. A request without one is served as by Rotate.
 	//
 	// Both sticky policies take another source, again the same one each time, while the first has no free port. When a
-	// source is added or removed, only as many destinations or owners change theirs as fall to it or fell to it (rendezvous
-	// hashing); the hash is keyed anew in each Pool.
+	// prefix is added to the list or taken out, only as many destinations or owners change theirs as fall to it or fell to it
+	// (rendezvous hashing); a prefix that is cut up counts as others. List single addresses if they come and go one by one. The
+	// hash is keyed anew in each Pool.
 	StickyOwner
 
 	// Random takes each source with the same probability.

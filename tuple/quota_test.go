@@ -409,3 +409,31 @@ func TestQuotaBelowZeroIsAnError(t *testing.T) {
 		isEmpty(t, p)
 	}
 }
+
+// Whoever waits at a destination is not forgotten when the serving of it is interrupted by somebody who came before, and whom
+// it has just freed a quota for.
+func TestNobodyIsForgottenWhenSourcesComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &tuple.Pool{Sources: prefixes("10.0.0.1/32"), Ports: alloc.RangeSet(5000, 5001), MaxPerOwner: 2, ReuseRetired: true}
+		to := func(dst netip.AddrPort, owner string) tuple.Request { return tuple.Request{Dst: dst, Owner: owner} }
+		held := []tuple.Tuple{acquireFor(t, p, to(web, "a")), acquireFor(t, p, to(web, "a"))}
+		other := tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.2/32"), Ports: alloc.RangeSet(7000, 7000)}
+		require.NoError(t, p.SetSources(other))
+		acquireFor(t, p, to(web, "x"))
+		for _, u := range held {
+			require.True(t, p.Retire(u, time.Hour))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first := waitFor(ctx, p, to(web, "b"))
+		second := waitFor(ctx, p, to(dstN(8), "a"))
+		third := waitFor(ctx, p, to(web, "c"))
+		require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.1/32")}, other))
+		synctest.Wait()
+		require.Zero(t, p.Stats().Waiting)
+		for _, done := range []<-chan result{first, second, third} {
+			require.NoError(t, (<-done).err)
+		}
+		require.NoError(t, p.Check())
+	})
+}

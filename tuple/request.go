@@ -27,8 +27,9 @@ type Request struct {
 	Owner string
 }
 
-// TryAcquireFor is TryAcquire for a request. Among the free ports that will do, every one is equally likely. What it costs
-// does not depend on how few there are.
+// TryAcquireFor is TryAcquire for a request. Among the free ports of the source that will do, every one is equally likely.
+// What it costs does not depend on how few there are. Where the source that Policy names has none of Request.Ports free, it is
+// the next one that has.
 func (p *Pool) TryAcquireFor(r Request) (Tuple, error) {
 	if r == (Request{Dst: r.Dst}) {
 		return p.TryAcquire(r.Dst)
@@ -106,7 +107,7 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 	}
 	mu.Unlock()
 	if waits != nil {
-		waits()
+		w.whileIn(waits)
 	}
 	return w.await(ctx)
 }

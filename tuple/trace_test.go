@@ -137,3 +137,24 @@ func TestTraceWithoutHooksChangesNothing(t *testing.T) {
 	require.True(t, p.Reserve(held[1]))
 	require.NoError(t, p.Check())
 }
+
+// A hook that does not return leaves nobody in line, who would be given a tuple for good.
+func TestWaitStartThatPanicsLeavesTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *tuple.Pool
+		var u tuple.Tuple
+		for _, given := range []bool{false, true} {
+			p = &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), Trace: &tuple.Trace{WaitStart: func(netip.AddrPort) {
+				if given {
+					require.True(t, p.Release(u)) // it goes to whoever waits
+				}
+				panic("hook")
+			}}}
+			u = acquire(t, p, web)
+			require.PanicsWithValue(t, "hook", func() { p.Acquire(t.Context(), web) })
+			require.Zero(t, p.Stats().Waiting)
+			require.Equal(t, !given, p.Release(u))
+			isEmpty(t, p)
+		}
+	})
+}

@@ -171,7 +171,7 @@ func (sh *shard) move(old, next *plan) {
 	sh.v4.seq.Add(1)
 	sh.v6.seq.Add(1)
 
-	var idle []dstKey // where all who waited wait for the quotas from now on
+	var waited []dstKey // where entries may come and go when those in line are served
 	for at := range sh.all {
 		d := at.destination()
 		if d == nil {
@@ -180,18 +180,17 @@ func (sh *shard) move(old, next *plan) {
 			}
 			continue
 		}
-		sh.serve(d, next)
-		if d.inUse+d.retired > 0 { // else it is waited for, and stays
+		if d.isWaitedFor() {
+			waited = append(waited, d.key)
+		} else {
 			at.e.reduce(at, d, next)
-		} else if !d.isWaitedFor() {
-			idle = append(idle, d.key)
 		}
 	}
-	for _, key := range idle {
-		sh.reduce(&ask{key: key, hash: key.hash(sh.v4.seed)}, next)
+	for _, key := range waited {
+		sh.serveBoth(key, next) // under ReuseRetired, what was retired may have been somebody's who waits for a quota
 	}
 	if next.quota != nil {
-		next.quota.serve() // under ReuseRetired, what was retired may have been somebody's
+		next.quota.serve()
 	}
 }
 

@@ -186,6 +186,29 @@ func (sh *shard) isWaitedFor() bool {
 	return sh.waiting > 0 || q != nil && q.crowd.n > 0
 }
 
+// whileIn runs a hook while w is in line. If the hook does not return, by a panic or runtime.Goexit, w leaves the line, and what
+// it was given is free.
+func (w *waiter) whileIn(hook func()) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if t, err := w.await(ctx); err == nil {
+			sh := w.flow.sh
+			mu := sh.lock()
+			defer mu.Unlock()
+			pl := sh.plan.Load()
+			h, _ := pl.find(w.key, &t)
+			sh.retire(w.key, w.hash, h, 0, pl)
+		}
+	}()
+	hook()
+	returned = true
+}
+
 // await waits for what its place in line brings.
 func (w *waiter) await(ctx context.Context) (Tuple, error) {
 	select {

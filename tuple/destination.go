@@ -104,6 +104,16 @@ func (d *destination) acquireFor(a *ask, start uint64, pl *plan) (hold, bool) {
 	if d.full.n == n {
 		return 0, false
 	}
+	if a.table != nil && (pl.policy == Random || pl.policy == LeastUsed) {
+		if h, ok := d.takeFrom(start, a.table, pl); ok {
+			return h, true
+		}
+		number, ok := d.chooseFor(a, pl)
+		if !ok {
+			return 0, false
+		}
+		return d.takeFrom(number, a.table, pl)
+	}
 	var table *ports.Allowed // of the last block
 	meets := true            // whether it has a port that a asks for
 	for number, left := start, n; ; {

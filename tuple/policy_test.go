@@ -136,3 +136,53 @@ func TestRequestsDoNotAllocateInTheSteadyState(t *testing.T) {
 		}
 	}
 }
+
+// Of the sources only those with a port that is asked for count, and these are equally likely wherever they lie.
+func TestRandomIsUniformOverTheSourcesWithAPortThatIsAskedFor(t *testing.T) {
+	p := seededPool(t, &tuple.Pool{Sources: prefixes("10.0.0.0/28", "10.0.1.0/30"), Policy: tuple.Random}, 7)
+	asked := tuple.Request{Dst: web, Ports: alloc.RangeSet(5000, 5000)}
+	require.NoError(t, p.SetSources(
+		tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.0/28")},
+		tuple.Source{Prefix: netip.MustParsePrefix("10.0.1.0/30"), Ports: alloc.RangeSet(6000, 6009)}, // has none
+		tuple.Source{Prefix: netip.MustParsePrefix("10.0.2.0/31")},
+	))
+	bins := map[netip.Addr]int{}
+	for i := range 16 {
+		src := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		if i == 3 || i == 15 {
+			bins[src] = len(bins)
+		} else {
+			require.True(t, p.Reserve(tuple.From(netip.AddrPortFrom(src, 5000), web)))
+		}
+	}
+	bins[netip.MustParseAddr("10.0.2.0")], bins[netip.MustParseAddr("10.0.2.1")] = 2, 3
+	counts := make([]int, 4)
+	for range scaled(8000) {
+		u := acquireFor(t, p, asked)
+		i, ok := bins[u.Src().Addr()]
+		require.True(t, ok, u)
+		counts[i]++
+		require.True(t, p.Release(u))
+	}
+	chiSquare(t, counts, "sources with the port")
+}
+
+func TestLeastUsedIsSoAmongTheSourcesWithAPortThatIsAskedFor(t *testing.T) {
+	p := &tuple.Pool{Sources: prefixes("10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32"), Policy: tuple.LeastUsed}
+	reserve := func(src string, port uint16) {
+		require.True(t, p.Reserve(tuple.From(netip.AddrPortFrom(netip.MustParseAddr(src), port), web)))
+	}
+	reserve("10.0.0.1", 5000)
+	for port := range uint16(10) {
+		reserve("10.0.0.2", 6000+port)
+	}
+	for port := range uint16(3) {
+		reserve("10.0.0.3", 6000+port)
+	}
+	r := tuple.Request{Dst: web, Ports: alloc.RangeSet(5000, 5000)}
+	for _, want := range []string{"10.0.0.3", "10.0.0.2"} {
+		require.Equal(t, want, acquireFor(t, p, r).Src().Addr().String())
+	}
+	_, err := p.TryAcquireFor(r)
+	require.ErrorIs(t, err, tuple.ErrExhausted)
+}

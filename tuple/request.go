@@ -28,8 +28,7 @@ type Request struct {
 }
 
 // TryAcquireFor is TryAcquire for a request. Among the free ports of the source that will do, every one is equally likely.
-// What it costs does not depend on how few there are. Where the source that Policy names has none of Request.Ports free, it is
-// the next one that has.
+// What it costs does not depend on how few there are.
 func (p *Pool) TryAcquireFor(r Request) (Tuple, error) {
 	if r == (Request{Dst: r.Dst}) {
 		return p.TryAcquire(r.Dst)

@@ -108,6 +108,18 @@ func (s *Space) AcquireIn(a, in *Allowed, rand func() uint64) (port uint16, ok b
 	return port, s.Reserve(a, port)
 }
 
+// HasFreeIn reports whether a free port is in the set in.
+func (s *Space) HasFreeIn(a, in *Allowed) bool {
+	var scratch [1 << 16 / 64]uint64
+	free, wanted, _ := overlap(s.freeWords(a, &scratch), a.base, in.words, in.base)
+	for i, w := range free {
+		if w&wanted[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Reserve puts port to use. It fails if port is not allowed or in use.
 func (s *Space) Reserve(a *Allowed, port uint16) bool {
 	if !a.Contains(port) {

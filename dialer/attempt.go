@@ -36,7 +36,7 @@ type attempt struct {
 
 // dial connects from the first tuple that the kernel does not say is taken. Each tuple is given back on every way out
 // but success, after its socket is closed.
-func (a *attempt) dial(ctx context.Context) (*TCPConn, error) {
+func (a *attempt) dial(ctx context.Context) (net.Conn, error) {
 	if a.local.Port() != 0 {
 		return a.dialFrom(ctx)
 	}
@@ -56,7 +56,7 @@ func (a *attempt) dial(ctx context.Context) (*TCPConn, error) {
 }
 
 // dialFrom connects from the port that the caller asked for. A port or source that is not the pool's has no account.
-func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
+func (a *attempt) dialFrom(ctx context.Context) (net.Conn, error) {
 	src := a.local
 	if !src.Addr().IsValid() {
 		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
@@ -81,7 +81,7 @@ func (a *attempt) dialFrom(ctx context.Context) (*TCPConn, error) {
 }
 
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
-	request := tuple.Request{Dst: a.remote, Owner: a.Owner}
+	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.Owner}
 	t, err := a.pool.TryAcquireFor(request)
 	if isUsedUp(err) && a.Wait != 0 {
 		if a.Wait > 0 {
@@ -106,7 +106,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 
 // try connects from the tuple t, which is held in pool, or in none if pool is nil. The error is errTaken if the kernel
 // says that t is in use, and t is then parked; errLane if it was the wrong lane, and t is then free.
-func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (conn *TCPConn, err error) {
+func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (conn net.Conn, err error) {
 	rest := timeWait // for a caller's Control that ends the goroutine: what became of the socket is not known
 	held := lease{pool, t}
 	defer func() {
@@ -115,7 +115,7 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		}
 	}()
 
-	l := laneOf(t.Src().Port())
+	l := a.lane(t, pool)
 	raw, err := a.connect(ctx, t, l)
 	if err == nil {
 		got := localAddrPort(raw)
@@ -125,8 +125,8 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		}
 		switch {
 		case sameAddrPort(got, a.remote):
-			err = errTaken // TCP's simultaneous open: the socket is connected to itself
-		case ignored && (a.userControl() == nil || laneOf(t.Src().Port()) != l):
+			err = errTaken // TCP's simultaneous open, or UDP: the socket is connected to itself
+		case ignored && (userControl(a.nd) == nil || laneOf(t.Src().Port()) != l):
 			err = errLane
 			if a.refused++; a.refused > mostIgnored {
 				err = errTaken
@@ -137,7 +137,10 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 			if src := t.Src(); got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr() {
 				held = held.moveTo(tuple.From(got, a.remote))
 			}
-			return newTCPConn(raw, held), nil
+			if u, ok := raw.(*net.UDPConn); ok {
+				return newUDPConn(u, held), nil
+			}
+			return newTCPConn(raw.(*net.TCPConn), held), nil
 		}
 		abort(raw)
 	}
@@ -146,14 +149,16 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	case errors.Is(err, errLane):
 		return nil, errLane
 	case errors.Is(err, errTaken), a.isTaken(err, t):
-		if a.doubtFacts(); laneOf(t.Src().Port()) != l {
-			return nil, errLane
+		if !a.udp {
+			if a.doubtFacts(); laneOf(t.Src().Port()) != l {
+				return nil, errLane
+			}
 		}
 		if a.local.Port() == 0 {
 			rest = parked
 		}
 		return nil, errTaken
-	case ctx.Err() != nil, isTimeout(err): // net may notice a deadline before ctx does
+	case !a.udp && (ctx.Err() != nil || isTimeout(err)): // net may notice a deadline before ctx does
 		rest = a.afterGivingUp(t)
 	}
 	if c, ok := err.(controlError); ok {
@@ -188,7 +193,7 @@ func (a *attempt) isTaken(err error, t tuple.Tuple) bool {
 	case call.Syscall == "bind" && errors.Is(err, syscall.EADDRINUSE),
 		call.Syscall == "connect" && errors.Is(err, syscall.EADDRINUSE):
 		return true
-	case call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL):
+	case call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL) && !a.udp:
 		// With no source given, the kernel says the same if it has none itself.
 		a.routed = a.routed || !t.Src().Addr().IsUnspecified() || a.local.Addr().IsValid() || hasSourceFor(a.remote)
 		return a.routed
@@ -215,8 +220,13 @@ func (a *attempt) localOf(t tuple.Tuple) netip.AddrPort {
 }
 
 func localAddrPort(conn net.Conn) netip.AddrPort {
-	local, _ := conn.LocalAddr().(*net.TCPAddr)
-	return local.AddrPort()
+	switch local := conn.LocalAddr().(type) {
+	case *net.TCPAddr:
+		return local.AddrPort()
+	case *net.UDPAddr:
+		return local.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 func unspecified(family netip.Addr) netip.Addr {

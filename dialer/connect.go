@@ -15,7 +15,7 @@ import (
 )
 
 // connect makes one socket by NetDialer and connects it from t in the lane l.
-func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPConn, error) {
+func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn, error) {
 	nd := *a.nd
 	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel
 	//lint:ignore SA1019 see dialContext
@@ -23,13 +23,13 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 	local := a.localOf(t)
 	nd.LocalAddr = nil
 	switch {
-	case l == bindLane:
-		nd.LocalAddr = net.TCPAddrFromAddrPort(local)
+	case l == bindLane, l == kernelLane && a.local.Port() != 0:
+		nd.LocalAddr = a.netAddr(local)
 	case l == kernelLane && local.Addr().IsValid():
-		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 0))
+		nd.LocalAddr = a.netAddr(netip.AddrPortFrom(local.Addr(), 0))
 	}
 	a.socket = socketControl{
-		user: a.userControl(), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
+		user: userControl(a.nd), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
 	}
 	nd.Control, nd.ControlContext = nil, a.socket.run
 	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
@@ -42,18 +42,21 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (*net.TCPC
 		}
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	if u, ok := conn.(*net.UDPConn); ok {
+		drain(u)
+	}
+	return conn, nil
 }
 
 type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
 
 // userControl returns the caller's own Control, nil if there is none. As in net.Dialer, ControlContext comes first.
-func (a *attempt) userControl() controlFunc {
-	if a.nd.ControlContext != nil || a.nd.Control == nil {
-		return a.nd.ControlContext
+func userControl(nd *net.Dialer) controlFunc {
+	if nd.ControlContext != nil || nd.Control == nil {
+		return nd.ControlContext
 	}
 	return func(_ context.Context, network, address string, c syscall.RawConn) error {
-		return a.nd.Control(network, address, c)
+		return nd.Control(network, address, c)
 	}
 }
 
@@ -121,8 +124,10 @@ func callControl(f controlFunc, ctx context.Context, network, address string, c 
 }
 
 // abort closes a connection that the caller never saw, and leaves no TIME_WAIT.
-func abort(conn *net.TCPConn) {
-	conn.SetLinger(0)
+func abort(conn net.Conn) {
+	if c, ok := conn.(*net.TCPConn); ok {
+		c.SetLinger(0)
+	}
 	conn.Close()
 }
 

@@ -23,9 +23,13 @@ type Dialer struct {
 	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
 	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
 	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
-	// returned when it was first used. UDP is not used yet: see DialContext.
+	// returned when it was first used.
 	//
 	// How long a tuple rests after its connection follows Linux, and not the pool's CoolDown: see TCPConn.Close.
+	//
+	// The kernel keeps TCP sockets with one tuple apart, whoever dials, but accepts two UDP sockets with one: there a pool
+	// is what keeps them apart, so that no two pools may have the same port of the same source, in other processes either.
+	// alloc.Set.Slice divides the ports among them.
 	TCP, UDP *tuple.Pool
 
 	// Owner is whom the connections are for, where the pool tells owners apart: tuple.StickyOwner, Pool.MaxPerOwner. A copy of
@@ -46,10 +50,10 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // DialContext connects to address as [net.Dialer.DialContext] does. For the networks tcp, tcp4 and tcp6 the connection is
-// a [*TCPConn]; every other network is passed to NetDialer as it is.
+// a [*TCPConn], for udp, udp4 and udp6 a [*UDPConn]; every other network is passed to NetDialer as it is.
 //
-// Each address that a name resolves to is an attempt with a tuple of its own, raced as net.Dialer does (RFC 6555) and
-// given its share of the timeout. Addresses of a family in which the pool has no source are left out.
+// Each address that a name resolves to is an attempt with a tuple of its own, for TCP raced as net.Dialer does (RFC 6555),
+// and given its share of the timeout. Addresses of a family in which the pool has no source are left out.
 //
 // Its errors are [*net.OpError], that of the first address if there are several. If no tuple was free in time, errors.Is
 // finds [tuple.ErrExhausted] and syscall.EADDRNOTAVAIL.
@@ -57,33 +61,37 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if ctx == nil {
 		panic("nil context")
 	}
-	nd := d.NetDialer
-	if nd == nil {
-		nd = &plainDialer
-	}
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-	default:
+	nd := d.netDialer()
+	if !isTCP(network) && !isUDP(network) {
 		return nd.DialContext(ctx, network, address)
 	}
-	ctx, cancel := dialContext(ctx, nd)
-	defer cancel()
-
 	c, err := newCall(d, nd, network)
+	if err == nil {
+		err = c.leaveFrom(nd.LocalAddr)
+	}
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
 	}
+	return c.dial(ctx, address)
+}
+
+func (d *Dialer) netDialer() *net.Dialer {
+	if d.NetDialer == nil {
+		return &plainDialer
+	}
+	return d.NetDialer
+}
+
+func (c call) dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := dialContext(ctx, c.nd)
+	defer cancel()
 	var r outcome
 	if remote, ok := c.literal(address); ok { // without the lists and the race
 		r.conn, r.err = c.within(ctx, remote, 1)
 	} else {
 		r = c.dialName(ctx, address)
 	}
-	conn, err := r.finish()
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
+	return r.finish()
 }
 
 // dialContext returns ctx with the limits that nd sets: its Timeout, Deadline and Cancel.

@@ -1,5 +1,5 @@
-// Package dialer opens connections: its [Dialer] is a drop-in for [net.Dialer] that gives each TCP connection a 4-tuple of
-// its own, so that one local port serves many destinations at once.
+// Package dialer opens connections: its [Dialer] is a drop-in for [net.Dialer] that gives each connection, TCP or UDP, a
+// 4-tuple of its own, so that one local port serves many destinations at once.
 //
 //	var d dialer.Dialer
 //	transport := &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}
@@ -13,8 +13,9 @@
 // There are two ways to make the kernel use an exact port without reserving it for one connection, and the port alone says
 // which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE, from Linux
 // 6.3 on: such ports are shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound
-// with SO_REUSEADDR. Where the kernel says that somebody else has the tuple or the port, a server that listens on it for
-// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried.
+// with SO_REUSEADDR, and so is every port for UDP. Where the kernel says that somebody else has the tuple or the port, a
+// server that listens on it for instance, it is kept back for 10 seconds, counted among those that cool down, and the next
+// one is tried.
 //
 // # Other systems
 //

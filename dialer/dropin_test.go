@@ -127,16 +127,10 @@ func TestNetConnIsTheBareTCPConn(t *testing.T) {
 	require.NoError(t, a.Close())
 }
 
-// Networks other than TCP are those of net.Dialer.
+// Networks other than TCP and UDP are those of net.Dialer.
 func TestOtherNetworksPassThrough(t *testing.T) {
 	p := pool("1")
-	d := &dialer.Dialer{TCP: p}
-	u, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer u.Close()
-	c, err := d.Dial("udp", u.LocalAddr().String())
-	require.NoError(t, err)
-	require.NoError(t, c.Close())
+	d := &dialer.Dialer{TCP: p, UDP: p}
 	if runtime.GOOS == "linux" {
 		path := filepath.Join(t.TempDir(), "s")
 		l, err := net.Listen("unix", path)
@@ -147,7 +141,7 @@ func TestOtherNetworksPassThrough(t *testing.T) {
 		require.IsType(t, (*net.UnixConn)(nil), c)
 		require.NoError(t, c.Close())
 	}
-	_, err = d.Dial("tcp5", "127.0.0.1:1")
+	_, err := d.Dial("tcp5", "127.0.0.1:1")
 	require.ErrorAs(t, err, new(net.UnknownNetworkError))
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
@@ -165,7 +159,7 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 		ports = append(ports, port6)
 	}
 	nd := &net.Dialer{Resolver: hosts{"four.test": {"127.0.0.1"}, "six.test": {"::1"}, "both.test": {"127.0.0.1", "::1"}}.resolver()}
-	d := &dialer.Dialer{NetDialer: nd, TCP: pool("1024-65535")}
+	d := &dialer.Dialer{NetDialer: nd, TCP: pool("1024-65535"), UDP: pool("1024-65535")}
 	outcome := func(c net.Conn, err error) string {
 		if err == nil {
 			defer c.Close()
@@ -192,7 +186,10 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 			"", "0.0.0.0", "[::]", "127.0.0.1", "[::1]", "[::1%lo]", "[::ffff:127.0.0.1]", "[::%lo]", "four.test", "six.test",
 			"both.test", "nowhere.test", "127.0.0.1.", "[fe80::1%lo]", "[fe80::1%none]", "[0:0:0:0:0:0:0:1]", "1.2.3", "[127.0.0.1]",
 		} {
-			for _, network := range []string{"tcp", "tcp4", "tcp6"} {
+			for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"} {
+				if port == "http" && network[0] == 'u' {
+					continue // there is no such service
+				}
 				address := host + ":" + port
 				want := outcome(nd.Dial(network, address))
 				got := outcome(d.Dial(network, address))
@@ -203,6 +200,7 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 		}
 	}
 	require.Zero(t, d.TCP.Stats().InUse, "whatever was dialled")
+	require.Equal(t, tuple.Stats{}, d.UDP.Stats())
 }
 
 // What a caller gives in NetDialer is not changed.

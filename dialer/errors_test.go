@@ -87,7 +87,7 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 		{&net.TCPAddr{IP: net.IP{1, 2, 3}}, nil, "invalid IP address"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 70000}, nil, "invalid port"},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, sourced, "Sources"},
-		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "LocalAddr is of another address family"},
+		{&net.TCPAddr{IP: net.IPv6loopback}, nil, "the local address is of another address family"},
 	} {
 		d := &dialer.Dialer{TCP: c.pool, NetDialer: &net.Dialer{LocalAddr: c.local}}
 		op := opError(t, d, "tcp", to.addr())

@@ -1,6 +1,7 @@
 package dialer
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -28,3 +29,9 @@ func HasRangeLane() bool {
 
 // Tuple returns the tuple that c holds.
 func (c *TCPConn) Tuple() tuple.Tuple { return c.held.tuple }
+
+// Tuple returns the tuple that c holds.
+func (c *UDPConn) Tuple() tuple.Tuple { return c.held.tuple }
+
+// Drain is drain.
+func Drain(c *net.UDPConn) { drain(c) }

@@ -17,18 +17,21 @@ func HostPorts() (alloc.Set, error) { return hostPorts() }
 
 func dynamicPorts() alloc.Set { return alloc.RangeSet(49152, 65535) }
 
-var (
-	hostPool     *tuple.Pool // of every Dialer of the process whose TCP is nil; set once
-	hostPoolInit sync.Mutex
-)
+// hostPool is the pool of every Dialer of the process that has none of its own.
+type hostPool struct {
+	mu   sync.Mutex
+	pool *tuple.Pool // set once
+}
 
-// hostTCP returns the pool of the process. Where the ports of the host are not to be had, they are the dynamic ones; but
-// not because the process has no file left at the moment, for the pool stays.
-func hostTCP() (*tuple.Pool, error) {
-	hostPoolInit.Lock()
-	defer hostPoolInit.Unlock()
-	if hostPool != nil {
-		return hostPool, nil
+var hostTCP, hostUDP hostPool // a port is one port for TCP and another one for UDP
+
+// get returns the pool. Where the ports of the host are not to be had, they are the dynamic ones; but not because the
+// process has no file left at the moment, for the pool stays.
+func (h *hostPool) get() (*tuple.Pool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pool != nil {
+		return h.pool, nil
 	}
 	ports, err := HostPorts()
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
@@ -37,6 +40,6 @@ func hostTCP() (*tuple.Pool, error) {
 	if err != nil || ports.Len() == 0 {
 		ports = dynamicPorts()
 	}
-	hostPool = &tuple.Pool{Ports: ports}
-	return hostPool, nil
+	h.pool = &tuple.Pool{Ports: ports}
+	return h.pool, nil
 }

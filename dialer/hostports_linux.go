@@ -21,7 +21,16 @@ func hostPorts() (alloc.Set, error) {
 	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
 		return alloc.Set{}, fmt.Errorf("%sip_local_port_range: %q is not two ports: %w", sysctls, text, err)
 	}
-	text, err = os.ReadFile(sysctls + "ip_local_reserved_ports")
+	reserved, err := reservedPorts()
+	if err != nil {
+		return alloc.Set{}, err
+	}
+	return alloc.RangeSet(first, last).Difference(reserved), nil
+}
+
+// reservedPorts returns the ports that the administrator has set aside, for those who ask for them by number.
+func reservedPorts() (alloc.Set, error) {
+	text, err := os.ReadFile(sysctls + "ip_local_reserved_ports")
 	if err != nil {
 		return alloc.Set{}, fmt.Errorf("reading the reserved ports: %w", err)
 	}
@@ -29,5 +38,5 @@ func hostPorts() (alloc.Set, error) {
 	if err != nil {
 		return alloc.Set{}, fmt.Errorf("%sip_local_reserved_ports: %w", sysctls, err)
 	}
-	return alloc.RangeSet(first, last).Difference(reserved), nil
+	return reserved, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/internal/sockopt"
+	"github.com/ephemera-go/ephemera/tuple"
 )
 
 // lane is a way to make the kernel use an exact local port.
@@ -18,7 +19,7 @@ import (
 type lane uint8
 
 const (
-	kernelLane lane = iota // the kernel chooses: not Linux
+	kernelLane lane = iota // the kernel chooses, or the caller: not Linux, or a UDP port that no pool has
 	rangeLane              // IP_LOCAL_PORT_RANGE names the one port
 	bindLane               // SO_REUSEADDR, and bind(2) to the port
 )
@@ -62,6 +63,19 @@ func laneOf(port uint16) lane {
 	}
 	if f.ranged.Contains(port) {
 		return rangeLane
+	}
+	return bindLane
+}
+
+// lane returns the lane of t, which is held in pool, or in none if pool is nil. UDP takes the bind lane, for the kernel does
+// not let UDP sockets share a port of its own choice. It accepts two sockets with one tuple there, so where no pool keeps them
+// apart the port is bound for one socket alone.
+func (a *attempt) lane(t tuple.Tuple, pool *tuple.Pool) lane {
+	switch {
+	case !a.udp:
+		return laneOf(t.Src().Port())
+	case pool == nil || !sockopt.Supported:
+		return kernelLane
 	}
 	return bindLane
 }

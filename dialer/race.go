@@ -14,7 +14,7 @@ const (
 
 // outcome is how a series of attempts ended.
 type outcome struct {
-	conn    *TCPConn
+	conn    net.Conn // a *TCPConn or a *UDPConn
 	err     error
 	primary bool
 }
@@ -24,7 +24,7 @@ type outcome struct {
 func (c call) dialName(ctx context.Context, address string) outcome {
 	addrs, err := c.resolve(ctx, address)
 	if err != nil {
-		return outcome{err: &net.OpError{Op: "dial", Net: c.network, Source: c.nd.LocalAddr, Err: err}}
+		return outcome{err: c.opError(c.local, netip.AddrPort{}, err)}
 	}
 	return c.race(ctx, addrs)
 }
@@ -92,7 +92,7 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 
 // finish returns what came out. If the caller's Control panicked, it goes on panicking, in the goroutine of whoever
 // wants to know.
-func (r outcome) finish() (*TCPConn, error) {
+func (r outcome) finish() (net.Conn, error) {
 	if p, ok := r.err.(controlPanic); ok {
 		panic(p.value)
 	}
@@ -127,7 +127,7 @@ func (c *call) series(ctx context.Context, addrs []netip.AddrPort) (r outcome) {
 }
 
 // within makes an attempt in an equal share of the time that ctx leaves to n of them.
-func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (*TCPConn, error) {
+func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, c.opError(netip.AddrPort{}, addr, err)
 	}
@@ -146,12 +146,19 @@ func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (*TCPConn
 func (c *call) opError(local, remote netip.AddrPort, err error) error {
 	e := &net.OpError{Op: "dial", Net: c.network, Err: err}
 	if local.IsValid() || local.Port() != 0 {
-		e.Source = net.TCPAddrFromAddrPort(local)
+		e.Source = c.netAddr(local)
 	} else if c.nd.LocalAddr != nil {
 		e.Source = c.nd.LocalAddr
 	}
 	if remote.IsValid() {
-		e.Addr = net.TCPAddrFromAddrPort(remote)
+		e.Addr = c.netAddr(remote)
 	}
 	return e
+}
+
+func (c *call) netAddr(a netip.AddrPort) net.Addr {
+	if c.udp {
+		return net.UDPAddrFromAddrPort(a)
+	}
+	return net.TCPAddrFromAddrPort(a)
 }

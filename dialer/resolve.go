@@ -10,48 +10,77 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// call is one DialContext for a TCP network.
+// call is one dial for a TCP or UDP network.
 type call struct {
 	*Dialer
 	nd      *net.Dialer
 	network string
+	udp     bool
 	pool    *tuple.Pool
 	local   netip.AddrPort // NetDialer.LocalAddr; its address is not valid, or its port is 0, where the pool chooses
+	source  netip.Addr     // the one of the pool's Sources that the caller asks for; not valid: any
 }
 
 func newCall(d *Dialer, nd *net.Dialer, network string) (call, error) {
-	c := call{Dialer: d, nd: nd, network: network, pool: d.TCP}
-	if c.pool == nil {
-		var err error
-		if c.pool, err = hostTCP(); err != nil {
-			return call{}, err
-		}
-	}
-	switch local := nd.LocalAddr.(type) {
-	case nil:
-	case *net.TCPAddr:
-		if local == nil {
-			break
-		}
-		ip := local.AddrPort().Addr().Unmap()
-		if !ip.IsValid() && len(local.IP) != 0 {
-			return call{}, &net.AddrError{Err: "invalid IP address", Addr: local.String()}
-		}
-		if ip.IsUnspecified() {
-			ip = netip.Addr{}
-		}
-		if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
-			return call{}, fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
-		}
-		if local.Port < 0 || local.Port > 65535 {
-			return call{}, &net.AddrError{Err: "invalid port", Addr: local.String()}
-		}
-		c.local = netip.AddrPortFrom(ip, uint16(local.Port))
-	default:
-		return call{}, &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
-	}
-	return c, nil
+	c := call{Dialer: d, nd: nd, network: network, udp: isUDP(network)}
+	var err error
+	c.pool, err = d.pool(c.udp)
+	return c, err
 }
+
+// leaveFrom has the call leave from a NetDialer's LocalAddr.
+func (c *call) leaveFrom(addr net.Addr) error {
+	if addr == nil {
+		return nil
+	}
+	local, ok := addr.(*net.TCPAddr)
+	if c.udp {
+		var u *net.UDPAddr
+		u, ok = addr.(*net.UDPAddr)
+		local = (*net.TCPAddr)(u)
+	}
+	switch {
+	case !ok:
+		return &net.AddrError{Err: "mismatched local address type", Addr: addr.String()}
+	case local == nil:
+		return nil
+	}
+	ip := local.AddrPort().Addr().Unmap()
+	if !ip.IsValid() && len(local.IP) != 0 {
+		return &net.AddrError{Err: "invalid IP address", Addr: local.String()}
+	}
+	if ip.IsUnspecified() {
+		ip = netip.Addr{}
+	}
+	if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
+		return fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
+	}
+	if local.Port < 0 || local.Port > 65535 {
+		return &net.AddrError{Err: "invalid port", Addr: local.String()}
+	}
+	c.local = netip.AddrPortFrom(ip, uint16(local.Port))
+	return nil
+}
+
+// pool returns the pool of a transport.
+func (d *Dialer) pool(udp bool) (*tuple.Pool, error) {
+	p, host := d.TCP, &hostTCP
+	if udp {
+		p, host = d.UDP, &hostUDP
+	}
+	if p == nil {
+		return host.get()
+	}
+	return p, nil
+}
+
+func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
+
+func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
+
+// only4 and only6 report whether the network is that of one family.
+func (c *call) only4() bool { return c.network[3:] == "4" }
+func (c *call) only6() bool { return c.network[3:] == "6" }
 
 // literal returns the only address to try, if address is one that there is nothing to resolve of.
 func (c *call) literal(address string) (netip.AddrPort, bool) {
@@ -60,9 +89,9 @@ func (c *call) literal(address string) (netip.AddrPort, bool) {
 	switch {
 	case err != nil, remote.Port() == 0, ip.IsUnspecified(), ip.Is4In6(), ip.Zone() != "", !c.hasSource(remote):
 		return netip.AddrPort{}, false
-	case c.network == "tcp4":
+	case c.only4():
 		return remote, ip.Is4()
-	case c.network == "tcp6":
+	case c.only6():
 		return remote, ip.Is6()
 	}
 	return remote, true
@@ -98,7 +127,7 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 		ip = loopbackIfUnspecified(ip.Unmap())
 		remote := netip.AddrPortFrom(ip, uint16(port))
 		switch {
-		case c.network == "tcp4" && !ip.Is4(), c.network == "tcp6" && ip.Is4():
+		case c.only4() && !ip.Is4(), c.only6() && ip.Is4():
 		case !c.hasSource(remote):
 			sourceless = remote
 		default:
@@ -109,7 +138,7 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 	case len(addrs) > 0:
 		return addrs, nil
 	case sourceless.IsValid() && c.local.Addr().IsValid():
-		return nil, &net.AddrError{Err: "NetDialer.LocalAddr is of another address family", Addr: sourceless.String()}
+		return nil, &net.AddrError{Err: "the local address is of another address family", Addr: sourceless.String()}
 	case sourceless.IsValid():
 		t, err := c.pool.TryAcquire(sourceless)
 		if err != nil {
@@ -122,7 +151,7 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 
 func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) ([]netip.Addr, error) {
 	if host == "" { // the local system
-		if c.network == "tcp6" {
+		if c.only6() {
 			return []netip.Addr{netip.IPv6Unspecified()}, nil
 		}
 		return []netip.Addr{netip.IPv4Unspecified()}, nil
@@ -133,7 +162,7 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 		}
 		return []netip.Addr{ip}, nil
 	}
-	if c.network == "tcp4" {
+	if c.only4() {
 		return resolver.LookupNetIP(ctx, "ip4", host)
 	}
 	found, err := resolver.LookupIPAddr(ctx, host) // unlike LookupNetIP it keeps zones
@@ -142,7 +171,7 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 	}
 	ips := make([]netip.Addr, 0, len(found))
 	for _, a := range found {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !(c.network == "tcp6" && ip.Unmap().Is4()) {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && !(c.only6() && ip.Unmap().Is4()) {
 			ips = append(ips, ip.WithZone(a.Zone))
 		}
 	}

@@ -55,6 +55,25 @@ func OnlyIPv6(fd int) error {
 	return set("IPV6_V6ONLY", fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 }
 
+// KeepPort undoes ShareBind, whoever asked for it: no other socket then binds the port of this one.
+func KeepPort(fd int) error {
+	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+}
+
+// mostQueued bounds how many datagrams Drain drops. By default the kernel queues some 280. It queues in order, so that what
+// is left comes from whom the socket is connected to, and may come without an end.
+const mostQueued = 4096
+
+// Drain drops the datagrams that are queued at a socket.
+func Drain(fd uintptr) {
+	for range mostQueued {
+		_, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_DONTWAIT)
+		if err == unix.EAGAIN || err == unix.EBADF || err == unix.ENOTSOCK {
+			return
+		}
+	}
+}
+
 // Read returns the state of a TCP socket.
 func Read(fd int) (State, error) {
 	// TCP_INFO cut off after 4 bytes, of which the state is the first.

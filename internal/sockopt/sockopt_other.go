@@ -25,6 +25,12 @@ func ShareBind(fd int) error { return errors.ErrUnsupported }
 // OnlyIPv6 is for Linux.
 func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 
+// KeepPort is for Linux.
+func KeepPort(fd int) error { return errors.ErrUnsupported }
+
+// Drain does nothing.
+func Drain(fd uintptr) {}
+
 // OnDevice reports false.
 func OnDevice(fd int) bool { return false }
 

@@ -1,0 +1,68 @@
+package dialer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// DialTCP is DialContext for the networks tcp, tcp4 and tcp6 and an address that is known, as [net.Dialer.DialTCP] is.
+//
+// If laddr is not valid, source and port are chosen, unlike by net.Dialer, which then binds a port to the unspecified
+// address. If its port is 0, it names the source address: one of the pool's Sources if it has any, and else one of the host's.
+// With a port it names both; a port that the pool has is taken into use there. NetDialer.LocalAddr is not used.
+func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*TCPConn, error) {
+	if !isTCP(network) {
+		return nil, unknownNetwork(network)
+	}
+	conn, err := d.dialAddrPort(ctx, network, laddr, raddr)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*TCPConn), nil
+}
+
+// DialUDP is DialTCP for the networks udp, udp4 and udp6.
+func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*UDPConn, error) {
+	if !isUDP(network) {
+		return nil, unknownNetwork(network)
+	}
+	conn, err := d.dialAddrPort(ctx, network, laddr, raddr)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*UDPConn), nil
+}
+
+func unknownNetwork(network string) error {
+	return &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+}
+
+func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+	if ctx == nil {
+		panic("nil context")
+	}
+	nd := d.netDialer()
+	if nd.LocalAddr != nil {
+		other := *nd
+		other.LocalAddr = nil
+		nd = &other
+	}
+	c, err := newCall(d, nd, network)
+	if err != nil {
+		return nil, c.opError(laddr, raddr, err)
+	}
+	if !raddr.Addr().IsValid() {
+		return nil, c.opError(laddr, raddr, errors.New("missing address"))
+	}
+	ip := laddr.Addr().Unmap()
+	if ip.IsUnspecified() {
+		ip = netip.Addr{}
+	}
+	c.local = netip.AddrPortFrom(ip, laddr.Port())
+	if ip.IsValid() && laddr.Port() == 0 && len(c.pool.Sources) > 0 {
+		c.source = ip.WithZone("")
+	}
+	return c.dial(ctx, raddr.String())
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
@@ -18,6 +17,9 @@ const (
 
 	// mostIgnored bounds how often an attempt believes that a port was ignored because the sysctl just changed.
 	mostIgnored = 16
+
+	// asItEnded stands for the pool's CoolDown.
+	asItEnded time.Duration = -1
 
 	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
 	// tried again, which costs some 10 µs.
@@ -108,10 +110,15 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 // says that t is in use, and t is then parked; errLane if it was the wrong lane, and t is then free.
 func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (conn net.Conn, err error) {
 	rest := timeWait // for a caller's Control that ends the goroutine: what became of the socket is not known
+	how := tuple.NeverEstablished
 	held := lease{pool, t}
 	defer func() {
-		if conn == nil {
-			held.end(rest)
+		switch {
+		case conn != nil:
+		case rest == asItEnded:
+			held.end(how)
+		default:
+			held.rest(rest)
 		}
 	}()
 
@@ -159,7 +166,9 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		}
 		return nil, errTaken
 	case !a.udp && (ctx.Err() != nil || isTimeout(err)): // net may notice a deadline before ctx does
-		rest = a.afterGivingUp(t)
+		rest, how = asItEnded, a.afterGivingUp(t)
+	case !a.udp && isSyscall(err, "connect"):
+		rest = asItEnded
 	}
 	if c, ok := err.(controlError); ok {
 		err = c.error
@@ -185,15 +194,10 @@ func (a *attempt) isTaken(err error, t tuple.Tuple) bool {
 	if _, ok := err.(controlError); ok {
 		return false // whatever it is, it is the caller's own
 	}
-	call, ok := errors.AsType[*os.SyscallError](err)
-	if !ok {
-		return false
-	}
 	switch {
-	case call.Syscall == "bind" && errors.Is(err, syscall.EADDRINUSE),
-		call.Syscall == "connect" && errors.Is(err, syscall.EADDRINUSE):
+	case (isSyscall(err, "bind") || isSyscall(err, "connect")) && errors.Is(err, syscall.EADDRINUSE):
 		return true
-	case call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL) && !a.udp:
+	case isSyscall(err, "connect") && errors.Is(err, syscall.EADDRNOTAVAIL) && !a.udp:
 		// With no source given, the kernel says the same if it has none itself.
 		a.routed = a.routed || !t.Src().Addr().IsUnspecified() || a.local.Addr().IsValid() || hasSourceFor(a.remote)
 		return a.routed

@@ -5,12 +5,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
@@ -30,40 +33,40 @@ func awaitReset(t *testing.T, c net.Conn) {
 	require.Error(t, err)
 }
 
-// A tuple is retired for 60 seconds if the kernel has it in TIME_WAIT, on this side, and free as soon as the connection
-// is closed if not.
-func TestWhoClosedFirstDecidesOnTimeWait(t *testing.T) {
+// A tuple rests after its connection as the pool's CoolDown says of how that ended: ClosedHere where the kernel has TIME_WAIT
+// on this side, and only there.
+func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
 	cases := []struct {
-		name    string
-		close   func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn)
-		retired bool
+		name  string
+		close func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn)
+		how   tuple.Ending
 	}{
 		{"we", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.Close())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
-		}, true},
+		}, tuple.ClosedHere},
 		{"peer", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, false},
+		}, tuple.ClosedByPeer},
 		{"we by CloseWrite", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, true},
+		}, tuple.ClosedHere},
 		{"we by CloseWrite, before the peer closes", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, c.Close())
 			require.NoError(t, a.Close())
-		}, true},
+		}, tuple.ClosedHere},
 		{"peer, then we by CloseWrite", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.CloseWrite())
 			awaitFIN(t, c)
@@ -71,25 +74,25 @@ func TestWhoClosedFirstDecidesOnTimeWait(t *testing.T) {
 			awaitFIN(t, a)
 			require.NoError(t, c.Close())
 			require.NoError(t, a.Close())
-		}, false},
+		}, tuple.ClosedByPeer},
 		{"peer by RST", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.SetLinger(0))
 			require.NoError(t, a.Close())
 			awaitReset(t, c)
 			require.NoError(t, c.Close())
-		}, false},
+		}, tuple.ClosedByPeer},
 		{"we by RST", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.SetLinger(0))
 			require.NoError(t, c.Close())
 			awaitReset(t, a)
-		}, false},
+		}, tuple.Reset},
 		{"we by RST, after CloseWrite", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, c.SetLinger(0))
 			require.NoError(t, c.Close())
 			require.NoError(t, a.Close())
-		}, false},
+		}, tuple.Reset},
 		{"we by RST, when TIME_WAIT has begun", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
@@ -97,20 +100,59 @@ func TestWhoClosedFirstDecidesOnTimeWait(t *testing.T) {
 			awaitFIN(t, c)
 			require.NoError(t, c.SetLinger(0))
 			require.NoError(t, c.Close())
-		}, true},
+		}, tuple.ClosedHere},
+		{"we by Abort", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.NoError(t, c.Abort())
+			awaitReset(t, a)
+		}, tuple.Reset},
+		{"we, with something unread", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			writeAndAwait(t, a, c)
+			require.NoError(t, c.Close())
+			awaitReset(t, a)
+		}, tuple.Reset},
+		{"peer, with something unread", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			writeAndAwait(t, a, c)
+			require.NoError(t, a.Close())
+			b := make([]byte, 1)
+			_, err := c.Read(b)
+			require.NoError(t, err)
+			awaitFIN(t, c)
+			require.NoError(t, c.Close())
+		}, tuple.ClosedByPeer},
+		{"we by CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			go func() {
+				io.Copy(a, a) // until we close
+				a.Close()
+			}()
+			_, err := c.Write([]byte("not read again"))
+			require.NoError(t, err)
+			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
+		}, tuple.ClosedHere},
+		{"we by CloseBy, of a peer that does not", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.ErrorIs(t, c.CloseBy(time.Now()), os.ErrDeadlineExceeded)
+			_, err := io.Copy(io.Discard, a)
+			require.NoError(t, err, "our FIN came before the reset")
+			require.NoError(t, a.Close())
+		}, tuple.Reset},
+		{"we by CloseBy, after the peer", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.NoError(t, a.CloseWrite())
+			awaitFIN(t, c)
+			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
+			require.NoError(t, a.Close())
+		}, tuple.ClosedByPeer},
 		{"we by CloseWrite of the bare connection", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.NetConn().(*net.TCPConn).CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, true},
+		}, tuple.ClosedHere},
 		{"we, the bare connection first", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.NetConn().Close())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			require.ErrorIs(t, c.Close(), net.ErrClosed)
-		}, true},
+		}, tuple.ClosedHere},
 	}
 	peers := []*peer{listen(t, "tcp", "127.0.0.1:9000"), listen(t, "tcp", "[::1]:9000")}
 	port := uint16(0)
@@ -121,29 +163,48 @@ func TestWhoClosedFirstDecidesOnTimeWait(t *testing.T) {
 					port++
 					t.Run(fmt.Sprintf("%s/%d/to %v/%s", closing.name, first, to.Addr(), from), func(t *testing.T) {
 						p := pool(fmt.Sprint(first + port))
+						p.CoolDown = tuple.CoolDown{ClosedByPeer: 20 * time.Second, Reset: 16 * time.Second}
+						rest := map[tuple.Ending]time.Duration{
+							tuple.ClosedHere: 60 * time.Second, tuple.ClosedByPeer: 20 * time.Second, tuple.Reset: 16 * time.Second,
+						}
+						var rested time.Duration
+						p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { rested = d }}
 						if ip := to.addrPort().Addr(); from != "" {
 							p.Sources = []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}
 						}
 						c := dial(t, &dialer.Dialer{TCP: p}, to.addr())
 						a := to.accept(t, c)
 						closing.close(t, c, a)
-						if !closing.retired {
-							require.Equal(t, tuple.Stats{}, p.Stats())
-							require.NotEqual(t, sockdiag.TimeWait, kernelState(t, c.Tuple(), to))
-							return
-						}
 						require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
-						awaitTimeWait(t, c.Tuple(), to)
-						_, err := p.TryAcquire(to.addrPort())
-						var exhausted *tuple.ExhaustedError
-						require.ErrorAs(t, err, &exhausted)
-						require.Greater(t, exhausted.Next, 30*time.Second)
-						require.LessOrEqual(t, exhausted.Next, 60*time.Second)
+						require.Equal(t, rest[closing.how], rested)
+						if closing.how == tuple.ClosedHere {
+							awaitTimeWait(t, c.Tuple(), to)
+						} else {
+							require.NotEqual(t, sockdiag.TimeWait, kernelState(t, c.Tuple(), to))
+						}
 					})
 				}
 			}
 		}
 	}
+}
+
+// writeAndAwait has a byte from one end arrive at the other, where nobody reads it.
+func writeAndAwait(t *testing.T, from, to interface {
+	net.Conn
+	SyscallConn() (syscall.RawConn, error)
+},
+) {
+	_, err := from.Write([]byte("x"))
+	require.NoError(t, err)
+	raw, err := to.SyscallConn()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		n := 0
+		require.NoError(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }))
+		require.NoError(t, err)
+		return n == 1
+	}, soon, time.Millisecond)
 }
 
 // However many close a connection, its tuple is given back once: whoever has it next keeps it.
@@ -227,4 +288,29 @@ func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 		(<-to.conns).Close()
 	}
 	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) <= sockets }, soon, time.Millisecond)
+}
+
+// The tuple of a dial that nobody answered, or that was refused, rests as CoolDown says of NeverEstablished: a NAT may remember
+// it. If no packet was sent, there is nothing to be remembered.
+func TestTupleOfAFailedDialRests(t *testing.T) {
+	if !netns.Isolate(t) {
+		return
+	}
+	p := pool("40000-40099")
+	p.CoolDown.NeverEstablished = 30 * time.Second
+	d := &dialer.Dialer{TCP: p}
+	_, err := d.Dial("tcp", "127.0.0.1:1")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
+
+	silent := blackhole(t, "127.0.0.1:9000")
+	d.NetDialer = &net.Dialer{Timeout: 10 * time.Millisecond}
+	_, err = d.Dial("tcp", silent)
+	require.ErrorContains(t, err, "i/o timeout")
+	require.Equal(t, tuple.Stats{Retired: 2, Destinations: 2}, p.Stats())
+
+	d.NetDialer = &net.Dialer{Control: func(string, string, syscall.RawConn) error { return syscall.EPERM }}
+	_, err = d.Dial("tcp", silent)
+	require.ErrorIs(t, err, syscall.EPERM)
+	require.Equal(t, tuple.Stats{Retired: 2, Destinations: 2}, p.Stats())
 }

@@ -1,6 +1,7 @@
 package dialer
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -27,7 +28,7 @@ func newTCPConn(raw *net.TCPConn, held lease) *TCPConn {
 	if held.pool != nil {
 		// On raw and not on c, for a caller may keep only what NetConn returns. The collector closes the descriptor in
 		// the same cycle, and the tuple then rests longer than that takes.
-		c.cleanup = runtime.AddCleanup(raw, func(l lease) { l.end(timeWait) }, held)
+		c.cleanup = runtime.AddCleanup(raw, func(l lease) { l.rest(max(l.pool.CoolDown.ClosedHere, timeWait)) }, held)
 	}
 	return c
 }
@@ -36,17 +37,22 @@ func newTCPConn(raw *net.TCPConn, held lease) *TCPConn {
 // only the bare one is closed, the tuple comes back when the TCPConn is closed or garbage-collected.
 func (c *TCPConn) NetConn() net.Conn { return c.TCPConn }
 
-// Close closes the connection and then gives its tuple back: free at once if the peer closed first or the connection was
-// reset, and after 60 seconds if TIME_WAIT is on this side.
+// Close closes the connection and then gives its tuple back, which rests as long as the pool's CoolDown says of how the
+// connection ended: tuple.ClosedHere if TIME_WAIT is on this side, tuple.ClosedByPeer if the peer closed first or reset it, and
+// tuple.Reset if this side resets it, as Linux does of its own accord where something is left unread. After a reset it is free
+// at once unless CoolDown.Reset is set.
 func (c *TCPConn) Close() error {
 	closing := false
 	var err error
 	c.once.Do(func() {
 		closing = true
-		rest := c.restAfterClose()
+		how, sure := c.ending()
 		err = c.TCPConn.Close() // returns when close(2) has, and no Read or Write uses the descriptor any more
+		if !sure {
+			how = endingOf(localAddrPort(c.TCPConn), c.held.tuple.Dst(), how)
+		}
 		c.cleanup.Stop()
-		c.held.end(rest)
+		c.held.end(how)
 	})
 	if !closing {
 		return c.TCPConn.Close() // the error for a connection that is closed
@@ -54,18 +60,49 @@ func (c *TCPConn) Close() error {
 	return err
 }
 
-// restAfterClose returns how long the tuple must rest if the connection is closed now. Where in doubt it is in TIME_WAIT.
-func (c *TCPConn) restAfterClose() time.Duration {
+// Abort is Close by a reset, for load generators: what is not sent yet is lost, the peer reads an error, no TIME_WAIT is left,
+// and the tuple may be used again at once.
+func (c *TCPConn) Abort() error {
+	c.SetLinger(0)
+	return c.Close()
+}
+
+// CloseBy is Close when the peer has closed too: it closes the side that writes, drops what arrives until the peer ends its
+// own, and closes; or aborts, if that takes longer than deadline, and then its error Is os.ErrDeadlineExceeded. Nothing of the
+// connection is left behind then but TIME_WAIT. Close returns at once, and leaves a connection whose peer does not answer to the
+// kernel, for minutes.
+func (c *TCPConn) CloseBy(deadline time.Time) error {
+	err := c.CloseWrite()
+	if err == nil {
+		err = c.SetReadDeadline(deadline)
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, c.TCPConn)
+	}
+	if err != nil {
+		c.Abort()
+		return err
+	}
+	return c.Close()
+}
+
+// ending returns how the connection ends if it is closed now, ClosedHere where in doubt. If it is not sure, that is how it
+// ended unless the kernel has TIME_WAIT.
+func (c *TCPConn) ending() (how tuple.Ending, sure bool) {
 	s := c.state()
 	switch {
 	case s.TCP == sockopt.CloseWait, s.TCP == sockopt.LastAck:
-		return 0
-	case s.TCP == sockopt.Close && !s.OnDevice: // it was reset, or both ends have shut down: TIME_WAIT is no longer the socket's affair
-		return restOf(localAddrPort(c.TCPConn), c.held.tuple.Dst())
+		return tuple.ClosedByPeer, true
+	case s.OnDevice:
+		return tuple.ClosedHere, true // Lookup does not find those
+	case s.TCP == sockopt.Close: // the peer reset it, or both ends have shut down: TIME_WAIT is no longer the socket's affair
+		return tuple.ClosedByPeer, false
 	case s.Abort:
-		return 0
+		return tuple.Reset, true
+	case s.Unread:
+		return tuple.Reset, false
 	}
-	return timeWait
+	return tuple.ClosedHere, true
 }
 
 // state returns the state of the socket, the zero State if it is not to be had.
@@ -84,10 +121,22 @@ type lease struct {
 	tuple tuple.Tuple
 }
 
-// end gives the tuple back: free after rest.
-func (l lease) end(rest time.Duration) {
+// end gives the tuple back, to rest as its ending demands. Whoever resets a connection wants its port at once, as a rule, and
+// the kernel grants it: so after a reset it rests only where the pool says so.
+func (l lease) end(how tuple.Ending) {
+	switch {
+	case l.pool == nil:
+	case how == tuple.Reset && l.pool.CoolDown.Reset == 0:
+		l.pool.Release(l.tuple)
+	default:
+		l.pool.RetireAs(l.tuple, how)
+	}
+}
+
+// rest gives the tuple back: free after d.
+func (l lease) rest(d time.Duration) {
 	if l.pool != nil {
-		l.pool.Retire(l.tuple, rest)
+		l.pool.Retire(l.tuple, d)
 	}
 }
 
@@ -96,7 +145,7 @@ func (l lease) moveTo(t tuple.Tuple) lease {
 	if l.pool == nil || !l.pool.Reserve(t) {
 		return l
 	}
-	l.end(0)
+	l.rest(0)
 	l.tuple = t
 	return l
 }

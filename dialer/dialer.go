@@ -25,7 +25,8 @@ type Dialer struct {
 	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
 	// returned when it was first used.
 	//
-	// How long a tuple rests after its connection follows Linux, and not the pool's CoolDown: see TCPConn.Close.
+	// How long a tuple rests after its connection is the pool's CoolDown by how that ended: see TCPConn.Close. By default that is
+	// as long as Linux itself needs.
 	//
 	// The kernel keeps TCP sockets with one tuple apart, whoever dials, but accepts two UDP sockets with one: there a pool
 	// is what keeps them apart, so that no two pools may have the same port of the same source, in other processes either.

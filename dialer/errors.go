@@ -58,6 +58,12 @@ func withReason(err, why error) error {
 	return err
 }
 
+// isSyscall reports whether err comes from the system call of that name.
+func isSyscall(err error, name string) bool {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	return ok && call.Syscall == name
+}
+
 // sourceError is the error for a source address that the kernel does not let us use.
 type sourceError struct {
 	source netip.Addr
@@ -73,8 +79,7 @@ func (e sourceError) Unwrap() error { return e.err }
 // explain says more of err, the end of an attempt from t, where the errno alone would mislead.
 func (a *attempt) explain(err error, t tuple.Tuple) error {
 	source := a.localOf(t).Addr()
-	call, ok := errors.AsType[*os.SyscallError](err)
-	if ok && call.Syscall == "bind" && source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) {
+	if isSyscall(err, "bind") && source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return sourceError{source, err}
 	}
 	return err

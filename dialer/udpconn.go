@@ -34,7 +34,7 @@ func newUDPConn(raw *net.UDPConn, held lease) *UDPConn {
 	c := &UDPConn{UDPConn: raw, held: held}
 	if held.pool != nil {
 		// On raw and not on c, for a caller may keep only what NetConn returns.
-		c.cleanup = runtime.AddCleanup(raw, func(l lease) { l.end(max(l.pool.CoolDown.UDP, untilCollected)) }, held)
+		c.cleanup = runtime.AddCleanup(raw, func(l lease) { l.rest(max(l.pool.CoolDown.UDP, untilCollected)) }, held)
 	}
 	return c
 }
@@ -52,9 +52,7 @@ func (c *UDPConn) Close() error {
 		closing = true
 		err = c.UDPConn.Close() // returns when close(2) has, and no Read or Write uses the descriptor any more
 		c.cleanup.Stop()
-		if c.held.pool != nil {
-			c.held.pool.RetireAs(c.held.tuple, tuple.UDP)
-		}
+		c.held.end(tuple.UDP)
 	})
 	if !closing {
 		return c.UDPConn.Close() // the error for a socket that is closed

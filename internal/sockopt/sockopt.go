@@ -7,7 +7,9 @@ type State struct {
 	TCP   uint8 // a state of include/net/tcp_states.h
 	Abort bool  // SO_LINGER of zero is set: close(2) sends a reset; not known in the states CloseWait and LastAck
 
-	OnDevice bool // SO_BINDTODEVICE is set; known only in the state Close
+	Unread bool // bytes have arrived that nobody has read: if it stays so, close(2) sends a reset
+
+	OnDevice bool // SO_BINDTODEVICE is set; known only in the state Close and if something is unread
 }
 
 // The states of include/net/tcp_states.h that a connected socket can be in.

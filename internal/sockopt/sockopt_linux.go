@@ -95,7 +95,11 @@ func Read(fd int) (State, error) {
 	binary.NativeEndian.PutUint64(l[:], linger)
 	on, seconds := binary.NativeEndian.Uint32(l[:4]), binary.NativeEndian.Uint32(l[4:])
 	s := State{TCP: b[0], Abort: on != 0 && seconds == 0}
-	s.OnDevice = s.TCP == Close && OnDevice(fd)
+	if s.TCP != Close && !s.Abort {
+		unread, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		s.Unread = err == nil && unread > 0
+	}
+	s.OnDevice = (s.TCP == Close || s.Unread) && OnDevice(fd)
 	return s, nil
 }
 

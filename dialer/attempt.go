@@ -33,6 +33,8 @@ type attempt struct {
 	routed  bool      // the kernel has a source address for remote
 	refused int       // how many tuples the kernel said are taken
 	until   time.Time // when Wait is over; zero before it has begun
+	facts   *kernelFacts
+	bind    bool // the kernel's own choice was of no use
 	socket  socketControl
 }
 
@@ -126,24 +128,25 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	raw, err := a.connect(ctx, t, l)
 	if err == nil {
 		got := localAddrPort(raw)
-		ignored := got.Port() != t.Src().Port() && l == rangeLane
+		src := t.Src()
+		ignored := got.Port() != src.Port() && l == rangeLane
 		if ignored {
-			readFacts() // the sysctl may no longer say what it said
+			a.readFacts() // the sysctl may no longer say what it said
 		}
+		// It is another one where the kernel was to choose, where the caller's Control bound the socket, and where Sources name a
+		// broadcast address.
+		another := got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr()
 		switch {
 		case sameAddrPort(got, a.remote):
 			err = errTaken // TCP's simultaneous open, or UDP: the socket is connected to itself
-		case ignored && (userControl(a.nd) == nil || laneOf(t.Src().Port()) != l):
+		case ignored && (userControl(a.nd) == nil || a.lane(t, pool) != l):
 			err = errLane
 			if a.refused++; a.refused > mostIgnored {
 				err = errTaken
 			}
+		case another && !held.moveTo(tuple.From(got, a.remote)) && l == kernelLane && pool.Contains(tuple.From(got, a.remote)):
+			err = errTaken // it cools down in the pool for longer than in the kernel
 		default:
-			// The tuple is another one where the kernel was to choose, where the caller's Control bound the socket, and
-			// where Sources name a broadcast address.
-			if src := t.Src(); got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr() {
-				held = held.moveTo(tuple.From(got, a.remote))
-			}
 			if u, ok := raw.(*net.UDPConn); ok {
 				return newUDPConn(u, held), nil
 			}
@@ -154,10 +157,16 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	rest = 0
 	switch {
 	case errors.Is(err, errLane):
+		if l == bindLane {
+			a.otherNamespace()
+		}
+		return nil, errLane
+	case l == kernelLane && (errors.Is(err, errTaken) || a.isTaken(err, t)):
+		a.bind = true // t itself may be free
 		return nil, errLane
 	case errors.Is(err, errTaken), a.isTaken(err, t):
-		if !a.udp {
-			if a.doubtFacts(); laneOf(t.Src().Port()) != l {
+		if l != plainLane && !a.udp {
+			if a.doubtFacts(); a.lane(t, pool) != l {
 				return nil, errLane
 			}
 		}
@@ -183,8 +192,8 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 // while ago, and ever more seldom while the kernel goes on refusing one tuple after the other.
 func (a *attempt) doubtFacts() {
 	a.refused++
-	if factsAreStale() || a.refused >= 4 && a.refused&(a.refused-1) == 0 {
-		readFacts()
+	if time.Since(a.facts.read) > staleFacts || a.refused >= 4 && a.refused&(a.refused-1) == 0 {
+		a.readFacts()
 	}
 }
 

@@ -140,12 +140,12 @@ func (l lease) rest(d time.Duration) {
 	}
 }
 
-// moveTo exchanges the tuple for the one that the kernel chose, if the pool has that one.
-func (l lease) moveTo(t tuple.Tuple) lease {
+// moveTo exchanges the tuple for the one that the kernel chose, if the pool has that one to give.
+func (l *lease) moveTo(t tuple.Tuple) bool {
 	if l.pool == nil || !l.pool.Reserve(t) {
-		return l
+		return false
 	}
 	l.rest(0)
 	l.tuple = t
-	return l
+	return true
 }

@@ -23,13 +23,16 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn,
 	local := a.localOf(t)
 	nd.LocalAddr = nil
 	switch {
-	case l == bindLane, l == kernelLane && a.local.Port() != 0:
+	case l == bindLane, l == plainLane && a.local.Port() != 0:
 		nd.LocalAddr = a.netAddr(local)
-	case l == kernelLane && local.Addr().IsValid():
+	case l == plainLane && local.Addr().IsValid():
 		nd.LocalAddr = a.netAddr(netip.AddrPortFrom(local.Addr(), 0))
 	}
 	a.socket = socketControl{
-		user: userControl(a.nd), lane: l, local: local, remote: a.remote.Addr(), once: l == rangeLane && !nd.MultipathTCP(),
+		user: userControl(a.nd), lane: l, local: local, remote: a.remote.Addr(), once: nd.LocalAddr == nil && !nd.MultipathTCP(),
+	}
+	if l == bindLane && !a.udp {
+		a.socket.namespace = a.facts.namespace
 	}
 	nd.Control, nd.ControlContext = nil, a.socket.run
 	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
@@ -67,6 +70,9 @@ type socketControl struct {
 	local  netip.AddrPort
 	remote netip.Addr
 	once   bool
+
+	namespace uint64 // the one in which the lane is right; 0: any
+
 	again  error // what a second run returns
 	err    error // of onSocket
 	device bool  // the caller bound the socket to a device
@@ -102,6 +108,10 @@ func (s *socketControl) prepare(ctx context.Context, network, address string, c 
 }
 
 func (s *socketControl) onSocket(fd uintptr) {
+	if s.namespace != 0 && s.namespace != sockopt.Namespace(int(fd)) {
+		s.err = errLane
+		return
+	}
 	if s.err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
 		s.device = sockopt.OnDevice(int(fd))
 	}

@@ -11,16 +11,23 @@
 // # Linux
 //
 // There are two ways to make the kernel use an exact port without reserving it for one connection, and the port alone says
-// which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE, from Linux
-// 6.3 on: such ports are shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound
-// with SO_REUSEADDR, and so is every port for UDP. Where the kernel says that somebody else has the tuple or the port, a
-// server that listens on it for instance, it is kept back for 10 seconds, counted among those that cool down, and the next
-// one is tried.
+// which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE: such ports are
+// shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound with SO_REUSEADDR, and so is
+// every port for UDP. Where the kernel says that somebody else has the tuple or the port, a server that listens on it for
+// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried.
+//
+// Linux before 6.3 has no IP_LOCAL_PORT_RANGE. If the pool has all ports that the kernel would choose, the kernel chooses among
+// them, by IP_BIND_ADDRESS_NO_PORT (Linux 4.2) where there is a source address, and the pool enters what it chose; else they are
+// bound too, and then no plain dial of another program uses them. What the kernel can do is asked once in a network namespace,
+// and again when it seems to have changed.
 //
 // # Other systems
 //
-// The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits and counts, but does
-// not make ports be shared.
+// The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits, waits and counts, and
+// enters the port that came out if it has it. It cannot promise an exact port, nor that a port of its own choice is free, nor
+// that ports are shared: macOS and FreeBSD bind a port to one socket alone where a source address is given, and Windows in
+// every case, for the connect that Go uses there (ConnectEx) needs a bound socket. On Windows a Control of NetDialer may set
+// SO_REUSE_UNICASTPORT (0x3007, Windows 10), by whose documentation ports are then shared among destinations.
 //
 // # Errors
 //

@@ -2,6 +2,7 @@ package dialer
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -9,22 +10,36 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// ForceBindLane has every port take the bind lane until the test ends, as on a kernel before Linux 6.3.
+// ForceBindLane has every port take the bind lane until the test ends.
 func ForceBindLane(t testing.TB) {
 	facts.Store(&kernelFacts{read: time.Now().Add(24 * time.Hour)}) // never stale
 	t.Cleanup(ForgetFacts)
+}
+
+// ForceOldKernel has the dialer take the kernel for one before Linux 6.3, from now on.
+func ForceOldKernel() {
+	ask := kernelHas
+	kernelHas = func() (sockopt.Abilities, error) {
+		can, err := ask()
+		can.PortRange = false
+		return can, err
+	}
+	ForgetFacts()
 }
 
 // ForgetFacts has what the lanes depend on read again by the next dial.
 func ForgetFacts() { facts.Store(nil) }
 
 // TakesRangeLane reports whether a dial from port would take the range lane.
-func TakesRangeLane(port uint16) bool { return laneOf(port) == rangeLane }
+func TakesRangeLane(port uint16) bool {
+	t := tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.MustParseAddrPort("127.0.0.1:1"))
+	return new(attempt).lane(t, new(tuple.Pool)) == rangeLane
+}
 
-// HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE.
+// HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE, or the dialer is to take it for one that has not.
 func HasRangeLane() bool {
-	known, err := sockopt.HasPortRange()
-	return err == nil && known
+	can, err := kernelHas()
+	return err == nil && can.PortRange
 }
 
 // Tuple returns the tuple that c holds.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +22,14 @@ import (
 // soon bounds how long a test waits for what must come about; it is no measurement.
 const soon = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has the dialer take the kernel for one before Linux 6.3 if EPHEMERA_OLD_KERNEL is set, so that all that is tested is
+// tested on its paths too: ports are bound, or left to the kernel where the pool has all of its range.
+func TestMain(m *testing.M) {
+	if os.Getenv("EPHEMERA_OLD_KERNEL") != "" {
+		dialer.ForceOldKernel()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // peer is a listener that hands out what it accepts.
 type peer struct {

@@ -2,6 +2,12 @@
 // net/ipv4/ip_sockglue.c, inet_connection_sock.c and tcp.c; elsewhere it does nothing.
 package sockopt
 
+// Abilities is what a kernel can do.
+type Abilities struct {
+	PortRange bool   // it knows IP_LOCAL_PORT_RANGE: Linux 6.3
+	Namespace uint64 // the network namespace that was asked, a number without a meaning: Linux 5.14; 0 if it does not tell
+}
+
 // State is what a TCP socket says of itself just before it is closed.
 type State struct {
 	TCP   uint8 // a state of include/net/tcp_states.h

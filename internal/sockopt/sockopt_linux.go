@@ -14,18 +14,29 @@ import (
 // Supported reports whether exact local ports are to be had on this system.
 const Supported = true
 
-// HasPortRange reports whether the kernel knows IP_LOCAL_PORT_RANGE: Linux 6.3 and later do. It fails if there is no
-// socket to ask.
-func HasPortRange() (bool, error) {
+// Kernel asks the kernel what it can do, in the network namespace of the calling thread. It fails if there is no socket to ask.
+func Kernel() (Abilities, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	}
 	if err != nil {
-		return false, os.NewSyscallError("socket", err)
+		return Abilities{}, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil, nil
+	return Abilities{
+		PortRange: unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil,
+		Namespace: Namespace(fd),
+	}, nil
+}
+
+// Namespace returns the number of the network namespace that the socket is in, 0 if the kernel does not tell.
+func Namespace(fd int) uint64 {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0
+	}
+	return cookie
 }
 
 // OnePort makes the kernel choose port, and no other, when the socket connects. The kernel ignores a port outside

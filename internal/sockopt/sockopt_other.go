@@ -10,8 +10,11 @@ import (
 // Supported reports whether exact local ports are to be had on this system.
 const Supported = false
 
-// HasPortRange reports false.
-func HasPortRange() (bool, error) { return false, nil }
+// Kernel returns the zero Abilities.
+func Kernel() (Abilities, error) { return Abilities{}, nil }
+
+// Namespace returns 0.
+func Namespace(fd int) uint64 { return 0 }
 
 // OnePort is for Linux.
 func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }

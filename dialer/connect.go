@@ -30,6 +30,7 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn,
 	}
 	a.socket = socketControl{
 		user: userControl(a.nd), lane: l, local: local, remote: a.remote.Addr(), once: nd.LocalAddr == nil && !nd.MultipathTCP(),
+		freeBind: a.FreeBind && local.Addr().IsValid(),
 	}
 	if l == bindLane && !a.udp {
 		a.socket.namespace = a.facts.namespace
@@ -71,6 +72,7 @@ type socketControl struct {
 	remote netip.Addr
 	once   bool
 
+	freeBind  bool
 	namespace uint64 // the one in which the lane is right; 0: any
 
 	again  error // what a second run returns
@@ -111,6 +113,11 @@ func (s *socketControl) onSocket(fd uintptr) {
 	if s.namespace != 0 && s.namespace != sockopt.Namespace(int(fd)) {
 		s.err = errLane
 		return
+	}
+	if s.freeBind {
+		if s.err = sockopt.FreeBind(int(fd)); s.err != nil {
+			return
+		}
 	}
 	if s.err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
 		s.device = sockopt.OnDevice(int(fd))

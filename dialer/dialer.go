@@ -21,7 +21,7 @@ type Dialer struct {
 	NetDialer *net.Dialer
 
 	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
-	// must be on the host, or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
+	// must be on the host (but see FreeBind), or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
 	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
 	// returned when it was first used.
 	//
@@ -36,6 +36,13 @@ type Dialer struct {
 	// Owner is whom the connections are for, where the pool tells owners apart: tuple.StickyOwner, Pool.MaxPerOwner. A copy of
 	// a Dialer with another Owner costs nothing.
 	Owner string
+
+	// FreeBind is for Sources that are a whole prefix of which the host has a route only, and no interface the addresses: "ip
+	// route add local 2001:db8::/64 dev lo". IPv6 needs it for that; IPv4 does not. On Linux sockets are then made with
+	// IP_FREEBIND, and IP_TRANSPARENT too if the process has CAP_NET_ADMIN or CAP_NET_RAW, which lets them leave from any address.
+	// With an address whose answers do not come back to this host a dial runs into its timeout, where it would be an error
+	// without FreeBind. Elsewhere it is an error to set it.
+	FreeBind bool
 
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
 	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds

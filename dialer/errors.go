@@ -3,10 +3,12 @@ package dialer
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
 
+	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -66,12 +68,22 @@ func isSyscall(err error, name string) bool {
 
 // sourceError is the error for a source address that the kernel does not let us use.
 type sourceError struct {
-	source netip.Addr
-	err    error
+	source   netip.Addr
+	freeBind bool
+	err      error
 }
 
 func (e sourceError) Error() string {
-	return fmt.Sprintf("%v is not an address of this host: add it to an interface, or take it out of the pool's Sources: %v", e.source, e.err)
+	fix := "add it to an interface"
+	switch {
+	case e.freeBind && e.source.Is4():
+		fix = fmt.Sprintf("add a route for it or for its prefix (ip route add local %v dev lo)", e.source)
+	case sockopt.Supported && e.source.Is4():
+		fix += fmt.Sprintf(" (ip addr add %v dev ...), or a route for its prefix (ip route add local ... dev lo)", e.source)
+	case sockopt.Supported:
+		fix += fmt.Sprintf(" (ip addr add %v dev ...), or a route for its prefix (ip route add local ... dev lo) and set Dialer.FreeBind", e.source)
+	}
+	return fmt.Sprintf("%v is not an address of this host: %s, or take it out of the pool's Sources: %v", e.source, fix, e.err)
 }
 
 func (e sourceError) Unwrap() error { return e.err }
@@ -79,8 +91,20 @@ func (e sourceError) Unwrap() error { return e.err }
 // explain says more of err, the end of an attempt from t, where the errno alone would mislead.
 func (a *attempt) explain(err error, t tuple.Tuple) error {
 	source := a.localOf(t).Addr()
-	if isSyscall(err, "bind") && source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return sourceError{source, err}
+	switch {
+	case !source.IsValid():
+	case isSyscall(err, "bind") && errors.Is(err, syscall.EADDRNOTAVAIL),
+		a.socket.freeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
+		return sourceError{source, a.socket.freeBind, err}
 	}
 	return err
+}
+
+// isOnHost reports whether the kernel takes ip for one of its own.
+func isOnHost(ip netip.Addr) bool {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
+	if err == nil {
+		c.Close()
+	}
+	return !errors.Is(err, syscall.EADDRNOTAVAIL)
 }

@@ -21,15 +21,33 @@ import (
 // IPv6 that adds an IPv6 address.
 func AddAddr(t *testing.T, prefix netip.Prefix) {
 	t.Helper()
+	add(t, prefix, func(prefix netip.Prefix, index int) error {
+		err := request(newAddr(prefix, index))
+		if err == nil && prefix.Addr().Is6() {
+			err = awaitAddr(prefix.Addr())
+		}
+		return err
+	})
+}
+
+// AddRoute makes every address of a prefix one of the host's own without being an interface's, as
+// `ip route add local PREFIX dev lo` does. It fails and skips a test as AddAddr does.
+func AddRoute(t *testing.T, prefix netip.Prefix) {
+	t.Helper()
+	add(t, prefix, func(prefix netip.Prefix, index int) error { return request(newRoute(prefix, index)) })
+}
+
+func add(t *testing.T, prefix netip.Prefix, to func(prefix netip.Prefix, index int) error) {
+	t.Helper()
 	if os.Getenv(variable) == "" {
 		t.Fatalf("netns: %s would be added to the host's own network: call Isolate first", prefix)
 	}
 	if !prefix.IsValid() {
 		t.Fatal("netns: the address to add is not valid")
 	}
-	err := addAddr(prefix)
-	if err == nil && prefix.Addr().Is6() {
-		err = awaitAddr(prefix.Addr())
+	lo, err := net.InterfaceByName("lo")
+	if err == nil {
+		err = to(prefix, lo.Index)
 	}
 	switch {
 	case err == nil:
@@ -40,18 +58,14 @@ func AddAddr(t *testing.T, prefix netip.Prefix) {
 	}
 }
 
-// addAddr sends one RTM_NEWADDR (rtnetlink(7)) and reads the kernel's answer to it.
-func addAddr(prefix netip.Prefix) error {
-	lo, err := net.InterfaceByName("lo")
-	if err != nil {
-		return err
-	}
+// request sends one message (rtnetlink(7)) and reads the kernel's answer to it.
+func request(message []byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Sendto(fd, newAddr(prefix, lo.Index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return os.NewSyscallError("sendto", err)
 	}
 	answer := make([]byte, 4096)
@@ -91,27 +105,55 @@ func awaitAddr(addr netip.Addr) error {
 	return fmt.Errorf("it was added, and is out of reach after eight seconds: %w", err)
 }
 
-// newAddr encodes struct nlmsghdr, struct ifaddrmsg, and the address as
-// IFA_LOCAL and IFA_ADDRESS.
+// newAddr encodes RTM_NEWADDR: struct ifaddrmsg, and the address as IFA_LOCAL and IFA_ADDRESS.
 func newAddr(prefix netip.Prefix, index int) []byte {
-	family := byte(unix.AF_INET)
-	if prefix.Addr().Is6() {
-		family = unix.AF_INET6
-	}
+	b := []byte{family(prefix), byte(prefix.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}
+	b = binary.NativeEndian.AppendUint32(b, uint32(index))
 	addr := prefix.Addr().AsSlice()
-	size := unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg + 2*(unix.SizeofRtAttr+len(addr))
+	return newMessage(unix.RTM_NEWADDR, b, attr{unix.IFA_LOCAL, addr}, attr{unix.IFA_ADDRESS, addr})
+}
 
+// newRoute encodes RTM_NEWROUTE: struct rtmsg, the prefix as RTA_DST and the interface as RTA_OIF.
+func newRoute(prefix netip.Prefix, index int) []byte {
+	b := []byte{
+		family(prefix), byte(prefix.Bits()), 0, 0,
+		unix.RT_TABLE_LOCAL, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL,
+		0, 0, 0, 0,
+	}
+	return newMessage(unix.RTM_NEWROUTE, b,
+		attr{unix.RTA_DST, prefix.Masked().Addr().AsSlice()},
+		attr{unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index))})
+}
+
+func family(prefix netip.Prefix) byte {
+	if prefix.Addr().Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// attr is a struct rtattr. Its value is a multiple of 4 bytes long.
+type attr struct {
+	kind  uint16
+	value []byte
+}
+
+// newMessage encodes a request to create something that is not there yet.
+func newMessage(kind uint16, fixed []byte, attrs ...attr) []byte {
+	size := unix.SizeofNlMsghdr + len(fixed)
+	for _, a := range attrs {
+		size += unix.SizeofRtAttr + len(a.value)
+	}
 	b := make([]byte, 0, size)
 	b = binary.NativeEndian.AppendUint32(b, uint32(size))
-	b = binary.NativeEndian.AppendUint16(b, unix.RTM_NEWADDR)
+	b = binary.NativeEndian.AppendUint16(b, kind)
 	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b = append(b, make([]byte, 8)...) // sequence number and sender
-	b = append(b, family, byte(prefix.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE)
-	b = binary.NativeEndian.AppendUint32(b, uint32(index))
-	for _, kind := range []uint16{unix.IFA_LOCAL, unix.IFA_ADDRESS} {
-		b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(addr)))
-		b = binary.NativeEndian.AppendUint16(b, kind)
-		b = append(b, addr...)
+	b = append(b, fixed...)
+	for _, a := range attrs {
+		b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(a.value)))
+		b = binary.NativeEndian.AppendUint16(b, a.kind)
+		b = append(b, a.value...)
 	}
 	return b
 }

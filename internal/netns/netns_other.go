@@ -23,3 +23,9 @@ func AddAddr(t *testing.T, prefix netip.Prefix) {
 	t.Helper()
 	t.Fatalf("netns: %s would be added to the host's own network; %s has no private ones", prefix, runtime.GOOS)
 }
+
+// AddRoute fails the test as AddAddr does.
+func AddRoute(t *testing.T, prefix netip.Prefix) {
+	t.Helper()
+	AddAddr(t, prefix)
+}

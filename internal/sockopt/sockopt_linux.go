@@ -56,6 +56,18 @@ func BindAddress(fd int, ip netip.Addr) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrInet6{Addr: ip.As16(), ZoneId: zoneID(ip.Zone())}))
 }
 
+// FreeBind lets the socket be bound to an address that no interface has, and makes it transparent if the process may do that.
+// Both options do for a socket of either family what their IPv6 twins do (do_ip_setsockopt in net/ipv4/ip_sockglue.c).
+func FreeBind(fd int) error {
+	if err := set("IP_FREEBIND", fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1); err != nil {
+		return err
+	}
+	if err := set("IP_TRANSPARENT", fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1); err != nil && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return nil
+}
+
 // ShareBind lets several sockets that all ask for it bind one port.
 func ShareBind(fd int) error {
 	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)

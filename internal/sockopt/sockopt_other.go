@@ -22,6 +22,9 @@ func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }
 // BindAddress is for Linux.
 func BindAddress(fd int, ip netip.Addr) error { return errors.ErrUnsupported }
 
+// FreeBind is for Linux.
+func FreeBind(fd int) error { return errors.ErrUnsupported }
+
 // ShareBind is for Linux.
 func ShareBind(fd int) error { return errors.ErrUnsupported }
 

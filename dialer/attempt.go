@@ -125,7 +125,12 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 	}()
 
 	l := a.lane(t, pool)
-	raw, err := a.connect(ctx, t, l)
+	var raw net.Conn
+	if a.ExclusiveUDP && a.udp && l == bindLane {
+		raw, err = a.connectAlone(ctx, t, l)
+	} else {
+		raw, err = a.connect(ctx, t, l)
+	}
 	if err == nil {
 		got := localAddrPort(raw)
 		src := t.Src()

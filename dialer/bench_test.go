@@ -47,6 +47,34 @@ func BenchmarkDialClose(b *testing.B) {
 	}
 }
 
+// BenchmarkUDP opens a connected UDP socket and closes it, by net.Dialer and by Dialer.
+func BenchmarkUDP(b *testing.B) {
+	to, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(b, err)
+	b.Cleanup(func() { to.Close() })
+	for _, d := range []struct {
+		name string
+		dial func(network, address string) (net.Conn, error)
+	}{
+		{"dialer=net", new(net.Dialer).Dial},
+		{"dialer=ephemera", (&dialer.Dialer{UDP: pool("1024-65535")}).Dial},
+		{"dialer=ephemera/source=one", (&dialer.Dialer{UDP: pool("1024-65535", "127.0.0.1/32")}).Dial},
+		{"dialer=ephemera/exclusive", (&dialer.Dialer{UDP: pool("1024-65535"), ExclusiveUDP: true}).Dial},
+		{"dialer=ephemera/exclusive/source=one", (&dialer.Dialer{UDP: pool("1024-65535", "127.0.0.1/32"), ExclusiveUDP: true}).Dial},
+	} {
+		b.Run(d.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c, err := d.dial("udp", to.LocalAddr().String())
+				if err != nil {
+					b.Fatal(err)
+				}
+				c.Close()
+			}
+		})
+	}
+}
+
 // acceptAndForget accepts connections until the benchmark ends.
 func acceptAndForget(b *testing.B) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

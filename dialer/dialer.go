@@ -28,14 +28,21 @@ type Dialer struct {
 	// How long a tuple rests after its connection is the pool's CoolDown by how that ended: see TCPConn.Close. By default that is
 	// as long as Linux itself needs.
 	//
-	// The kernel keeps TCP sockets with one tuple apart, whoever dials, but accepts two UDP sockets with one: there a pool
-	// is what keeps them apart, so that no two pools may have the same port of the same source, in other processes either.
-	// alloc.Set.Slice divides the ports among them.
+	// The kernel keeps TCP sockets with one tuple apart, whoever dials, but accepts two UDP sockets with one: there the pool
+	// keeps them apart. Where two pools, in other processes for instance, have the same source, give each a slice of the ports
+	// (alloc.Set.Slice), or set ExclusiveUDP.
 	TCP, UDP *tuple.Pool
 
 	// Owner is whom the connections are for, where the pool tells owners apart: tuple.StickyOwner, Pool.MaxPerOwner. A copy of
 	// a Dialer with another Owner costs nothing.
 	Owner string
+
+	// ExclusiveUDP keeps the UDP sockets of this Dialer apart from those of other processes that leave from the same source and
+	// ports, each with a pool of its own: before a tuple is used the kernel is asked (sock_diag) whether a socket has it, and two
+	// processes that ask at the same time are kept apart by a lock. That holds among all Dialers of a network namespace that set
+	// it; a program that binds the port with SO_REUSEADDR later is not kept out. A dial then takes twice as long, thrice if the
+	// pool has no Sources; slices of the ports cost nothing. Nothing but Linux needs it.
+	ExclusiveUDP bool
 
 	// FreeBind is for Sources that are a whole prefix of which the host has a route only, and no interface the addresses: "ip
 	// route add local 2001:db8::/64 dev lo". IPv6 needs it for that; IPv4 does not. On Linux sockets are then made with

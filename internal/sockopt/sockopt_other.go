@@ -28,6 +28,9 @@ func FreeBind(fd int) error { return errors.ErrUnsupported }
 // ShareBind is for Linux.
 func ShareBind(fd int) error { return errors.ErrUnsupported }
 
+// Lock is for Linux.
+func Lock(name string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
+
 // OnlyIPv6 is for Linux.
 func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 

@@ -12,7 +12,8 @@ import (
 )
 
 // TCPConn is a TCP connection whose tuple goes back to its pool when it is closed. It embeds the [*net.TCPConn], with all
-// its methods: io.Copy between two of them splices, and SyscallConn, CloseWrite, SetKeepAlive and so on work.
+// its methods: io.Copy between two of them splices, and SyscallConn, CloseWrite, SetKeepAlive and so on work. io.CopyN, whose
+// io.LimitedReader package net looks into for its own types alone, splices from what NetConn returns.
 //
 // A TCPConn comes from a Dialer and must not be copied. It is safe for concurrent use as a net.TCPConn is. One that is
 // never closed gives its tuple back when it is garbage-collected, as its file descriptor is.

@@ -38,3 +38,30 @@ func unindented(text string) string {
 	}
 	return b.String()
 }
+
+// Each line of the README's table of libraries is tested: the code in it stands, but for white space, in a test of
+// internal/conformance.
+func TestHooksOfTheReadmeAreTested(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(root, "internal/conformance/*_test.go"))
+	require.NoError(t, err)
+	var tests []string
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		tests = append(tests, strings.Fields(string(text))...)
+	}
+	tested := strings.Join(tests, " ")
+	_, table, found := strings.Cut(string(readme), "\n| library | hook |\n")
+	require.True(t, found)
+	table, _, found = strings.Cut(table, "\n\n")
+	require.True(t, found)
+	for _, row := range strings.Split(table, "\n")[1:] { // without the line under the heads
+		spans := strings.Split(row, "`")
+		require.Greater(t, len(spans), 2, row)
+		for i := 1; i < len(spans); i += 2 {
+			require.Contains(t, tested, spans[i])
+		}
+	}
+}

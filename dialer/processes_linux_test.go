@@ -2,6 +2,7 @@ package dialer_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,109 +13,184 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// asProcess is the environment of a test that is run again as one of several processes: network, remote, ports, sources, and
-// whether the Dialer is exclusive.
+// dialing is what one of several processes does: it dials the remotes in turn until a dial fails, or Most times, and holds all
+// connections until its input ends.
+type dialing struct {
+	Network   string
+	Remotes   []netip.AddrPort
+	Ports     alloc.Set
+	Sources   []netip.Prefix
+	Exclusive bool // ExclusiveUDP
+	Stock     bool // by net.Dialer
+	Most      int  // 0: no bound
+	Ask       bool // each connection asks its remote, an echoUDP, who it is
+}
+
+func (p dialing) String() string {
+	text, _ := json.Marshal(p)
+	return string(text)
+}
+
+// asProcess is in the environment of a process, and says what it does.
 const asProcess = "EPHEMERA_DIALING_PROCESS"
 
-// TestProcess is not a test: it is what a process of dialUntilFull does. It dials until it fails, says from which local ends and
-// why, and holds all until its input ends.
+// TestProcess is not a test: it is what a process does. It says from which local ends it dialled, and why it ended.
 func TestProcess(t *testing.T) {
-	args := strings.Fields(os.Getenv(asProcess))
-	if len(args) == 0 {
+	text := os.Getenv(asProcess)
+	if text == "" {
 		return
 	}
-	network, remote, ports, source, exclusive := args[0], args[1], args[2], args[3], args[4] == "true"
-	p := &tuple.Pool{Ports: alloc.MustParseSet(ports)}
-	if source != "any" {
-		p.Sources = []netip.Prefix{netip.MustParsePrefix(source)}
+	var p dialing
+	require.NoError(t, json.Unmarshal([]byte(text), &p))
+	pool := &tuple.Pool{Ports: p.Ports, Sources: p.Sources}
+	dial := (&dialer.Dialer{TCP: pool, UDP: pool, ExclusiveUDP: p.Exclusive}).Dial
+	if p.Stock {
+		dial = new(net.Dialer).Dial
 	}
-	d := &dialer.Dialer{TCP: p, UDP: p, ExclusiveUDP: exclusive}
 	out := bufio.NewWriter(os.Stdout)
-	fmt.Fprintln(out, "ready")
+	say := func(line ...any) { fmt.Fprintln(out, line...) }
+	say("ready")
 	out.Flush()
 	input := bufio.NewReader(os.Stdin)
 	input.ReadString('\n')
-	for {
-		c, err := d.Dial(network, remote)
+	var conns []net.Conn
+	var end error
+	for i := 0; end == nil && (p.Most == 0 || i < p.Most); i++ {
+		remote := p.Remotes[i%len(p.Remotes)]
+		c, err := dial(p.Network, remote.String())
 		if err != nil {
-			fmt.Fprintln(out, "end", errors.Is(err, tuple.ErrExhausted), err)
+			end = err
 			break
 		}
-		fmt.Fprintln(out, "from", c.LocalAddr())
-		defer c.Close()
+		say("from", c.LocalAddr())
+		conns = append(conns, c)
+		if p.Ask {
+			end = ask(c, remote)
+		}
+	}
+	for _, c := range conns {
+		if p.Ask && end == nil {
+			end = hearsNothing(c)
+		}
+	}
+	switch {
+	case end == nil:
+		say("end")
+	case errors.Is(end, tuple.ErrExhausted):
+		say("end exhausted", end)
+	default:
+		say("end", end)
 	}
 	out.Flush()
 	io.Copy(io.Discard, input)
+	for _, c := range conns {
+		c.Close()
+	}
 }
 
-// dialUntilFull has n processes dial remote until each fails, all at once, and returns from where they did, each local end as
-// often as there was a connection from it. All connections are still open when the last process fails.
-func dialUntilFull(t *testing.T, n int, network string, remote netip.AddrPort, ports func(i int) string, source string, exclusive bool) map[string]int {
-	t.Helper()
-	type process struct {
-		in    io.Closer
-		lines *bufio.Scanner
-		cmd   *exec.Cmd
+// ask returns an error if another than the remote, or what it says to another, is heard.
+func ask(c net.Conn, remote netip.AddrPort) error {
+	c.SetDeadline(time.Now().Add(soon))
+	if _, err := fmt.Fprint(c, c.LocalAddr()); err != nil {
+		return err
 	}
-	var all []process
-	var begin []io.Writer
-	for i := range n {
+	b := make([]byte, 1500)
+	n, err := c.Read(b)
+	if want := fmt.Sprintf("%v %v", remote, c.LocalAddr()); err == nil && string(b[:n]) != want {
+		err = fmt.Errorf("heard %q, not %q", b[:n], want)
+	}
+	return err
+}
+
+func hearsNothing(c net.Conn) error {
+	c.SetReadDeadline(time.Unix(1, 0))
+	b := make([]byte, 1500)
+	n, err := c.Read(b)
+	if err == nil {
+		return fmt.Errorf("%v heard %q too", c.LocalAddr(), b[:n])
+	}
+	return nil
+}
+
+// run has the processes dial all at once, and returns from where they did, each local end as often as there was a connection
+// from it, and what each of them ended with. All connections are open when it returns, until done is called.
+func run(t *testing.T, what ...dialing) (from map[string]int, ends []string, done func()) {
+	t.Helper()
+	var inputs []io.Writer
+	var outputs []*bufio.Scanner
+	var stops []func()
+	done = sync.OnceFunc(func() {
+		for _, stop := range stops {
+			stop()
+		}
+	})
+	t.Cleanup(done)
+	for _, p := range what {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestProcess$", "-test.v=false")
-		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %v %s %s %v", asProcess, network, remote, ports(i), source, exclusive))
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%v", asProcess, p))
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
 		require.NoError(t, err)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		t.Cleanup(func() { in.Close(); cmd.Wait() })
+		stops = append(stops, func() { in.Close(); io.Copy(io.Discard, out); cmd.Wait() })
 		lines := bufio.NewScanner(out)
 		require.True(t, lines.Scan())
 		require.Equal(t, "ready", lines.Text())
-		all, begin = append(all, process{in, lines, cmd}), append(begin, in)
+		inputs, outputs = append(inputs, in), append(outputs, lines)
 	}
-	_, err := io.WriteString(io.MultiWriter(begin...), "go\n")
+	_, err := io.WriteString(io.MultiWriter(inputs...), "go\n")
 	require.NoError(t, err)
 
 	var mu sync.Mutex
-	from := map[string]int{}
+	from, ends = map[string]int{}, make([]string, len(what))
 	var reading sync.WaitGroup
-	for i, p := range all {
+	for i, lines := range outputs {
 		reading.Go(func() {
-			for p.lines.Scan() {
-				kind, rest, _ := strings.Cut(p.lines.Text(), " ")
-				mu.Lock()
+			ends[i] = "ended early"
+			for lines.Scan() {
+				kind, rest, _ := strings.Cut(lines.Text(), " ")
 				switch kind {
 				case "from":
+					mu.Lock()
 					from[rest]++
+					mu.Unlock()
 				case "end":
-					if !strings.HasPrefix(rest, "true ") {
-						t.Errorf("process %d: %s", i, rest)
-					}
-					t.Logf("process %d: %s", i, strings.TrimPrefix(rest, "true "))
-				}
-				mu.Unlock()
-				if kind == "end" {
+					ends[i] = rest
 					return
 				}
 			}
-			t.Errorf("process %d ended early", i)
 		})
 	}
 	reading.Wait()
-	for _, p := range all {
-		p.in.Close()
+	return from, ends, done
+}
+
+// everyPortOnce requires that the processes used all ports, each once, and that none ended for another reason.
+func everyPortOnce(t *testing.T, ports int, what ...dialing) {
+	t.Helper()
+	from, ends, done := run(t, what...)
+	defer done()
+	for i, end := range ends {
+		require.True(t, strings.HasPrefix(end, "exhausted "), "process %d: %s", i, end)
 	}
-	return from
+	require.Len(t, from, ports)
+	for end, times := range from {
+		require.Equal(t, 1, times, end)
+	}
 }
 
 // Four processes that know nothing of each other dial one destination from the same address and ports, TCP in both lanes, until
@@ -123,9 +199,13 @@ func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
 	}
-	for i, source := range []string{"any", "127.0.0.1/32"} {
+	for i, sources := range [][]netip.Prefix{nil, {netip.MustParsePrefix("127.0.0.1/32")}} {
 		to := listen(t, "tcp", fmt.Sprintf("127.0.0.1:%d", 9000+i))
-		everyPortOnce(t, 400, dialUntilFull(t, 4, "tcp", to.addrPort(), func(int) string { return "40000-40199,20000-20199" }, source, false))
+		p := dialing{
+			Network: "tcp", Remotes: []netip.AddrPort{to.addrPort()}, Sources: sources,
+			Ports: alloc.MustParseSet("40000-40199,20000-20199"),
+		}
+		everyPortOnce(t, 400, p, p, p, p)
 	}
 }
 
@@ -134,21 +214,67 @@ func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
 	}
-	whole := alloc.RangeSet(40000, 40399)
-	for i, c := range []struct {
-		name, source string
-		ports        func(i int) string
-		exclusive    bool
-	}{
-		{"slices", "any", func(i int) string { return whole.Slice(i, 4).String() }, false},
-		{"exclusive", "any", func(int) string { return whole.String() }, true},
-		{"exclusive from a source", "127.0.0.1/32", func(int) string { return whole.String() }, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			to := echoUDP(t, fmt.Sprintf("127.0.0.1:%d", 9000+i))
-			everyPortOnce(t, 400, dialUntilFull(t, 4, "udp", to, c.ports, c.source, c.exclusive))
-		})
+	ports := alloc.RangeSet(40000, 40399)
+	for i, sources := range [][]netip.Prefix{nil, {netip.MustParsePrefix("127.0.0.1/32")}} {
+		for j, exclusive := range []bool{false, true} {
+			to := echoUDP(t, fmt.Sprintf("127.0.0.1:%d", 9000+2*i+j))
+			p := dialing{Network: "udp", Remotes: []netip.AddrPort{to}, Sources: sources, Ports: ports, Exclusive: exclusive}
+			four := []dialing{p, p, p, p}
+			if !exclusive {
+				for i := range four {
+					four[i].Ports = ports.Slice(i, 4)
+				}
+			}
+			everyPortOnce(t, 400, four...)
+		}
 	}
+}
+
+// 100,000 connected UDP sockets leave from one address, each answered by its own peer and nobody else's; net.Dialer stops when
+// each of the kernel's 28,232 ports has one socket.
+func TestHundredThousandUDPSockets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds, and the files of six processes")
+	}
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
+		return
+	}
+	const processes, each = 6, 16_700
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur < each+100 {
+		t.Skipf("a process may open %d files, and this takes %d", limit.Cur, each+100)
+	}
+	var peers []netip.AddrPort
+	for i := range 4 {
+		peers = append(peers, echoUDP(t, fmt.Sprintf("127.0.0.1:%d", 61000+i)))
+	}
+	stock := dialing{Network: "udp", Remotes: peers, Stock: true, Most: each}
+	from, ends, done := run(t, stock, stock)
+	require.Contains(t, ends[0]+ends[1], "connect: resource temporarily unavailable")
+	require.Len(t, from, 28_232)
+	done()
+
+	var six []dialing
+	ports := alloc.RangeSet(1024, 65535).Difference(alloc.RangeSet(61000, 61003))
+	for i := range processes {
+		six = append(six, dialing{Network: "udp", Remotes: peers, Ports: ports.Slice(i, processes), Most: each, Ask: true})
+	}
+	from, ends, done = run(t, six...)
+	for i, end := range ends {
+		require.Empty(t, end, "process %d", i)
+	}
+	tuples := map[tuple.Tuple]bool{}
+	q := sockdiag.Query{Protocol: sockdiag.UDP, States: sockdiag.StatesOf(sockdiag.Established)}
+	for s, err := range q.All() {
+		require.NoError(t, err)
+		require.False(t, tuples[tuple.From(s.Local, s.Remote)], "%v->%v is there twice", s.Local, s.Remote)
+		require.Equal(t, netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.Local.Addr())
+		tuples[tuple.From(s.Local, s.Remote)] = true
+	}
+	require.Len(t, tuples, processes*each)
+	t.Logf("%d sockets on %d local ports", len(tuples), len(from))
+	done()
 }
 
 // ExclusiveUDP passes over what a program without it has, and only that.
@@ -175,13 +301,5 @@ func TestExclusiveUDPSeesOtherPrograms(t *testing.T) {
 		for range 4 {
 			dialUDP(t, d, other.String())
 		}
-	}
-}
-
-func everyPortOnce(t *testing.T, ports int, from map[string]int) {
-	t.Helper()
-	require.Len(t, from, ports)
-	for end, times := range from {
-		require.Equal(t, 1, times, end)
 	}
 }

@@ -291,6 +291,7 @@ func (m *machine) Reserve(t *rapid.T) {
 // Contains looks for a tuple.
 func (m *machine) Contains(t *rapid.T) {
 	u := m.drawTuple(t)
+	require.Equal(t, m.stateOf(u), m.pool.State(u), "State(%v)", u)
 	require.Equal(t, m.held[m.key(u)] != nil, m.pool.Contains(u), "Contains(%v)", u)
 }
 
@@ -305,14 +306,18 @@ func (m *machine) check(t *rapid.T) {
 	m.serve(t)
 	want := tuple.Stats{Waiting: len(m.line)}
 	dsts := map[netip.AddrPort]int{}
+	states := map[tuple.Tuple]tuple.State{}
 	for k, h := range m.held {
 		dsts[k.Dst()]++
 		if h.until == 0 {
 			want.InUse++
+			states[k] = tuple.InUse
 		} else {
 			want.Retired++
+			states[k] = tuple.Retired
 		}
 	}
+	requireAll(t, states, m.pool)
 	want.Destinations = len(dsts)
 	got := m.pool.Stats()
 	if len(m.line) > 0 {
@@ -338,6 +343,9 @@ func (m *machine) check(t *rapid.T) {
 func (m *machine) finish(t *rapid.T) {
 	m.serve(t)
 	require.NoError(t, m.pool.Close())
+	for k, h := range m.held {
+		require.Equal(t, m.stateOf(h.tuple), m.pool.State(h.tuple), "%v", k)
+	}
 	for _, w := range m.line {
 		require.ErrorIs(t, (<-w.done).err, tuple.ErrClosed)
 		w.cancel()

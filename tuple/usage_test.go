@@ -32,6 +32,28 @@ func (d *driver) look() {
 		delete(want, got.Dst)
 	}
 	require.Empty(d, want)
+
+	held := map[tuple.Tuple]tuple.State{}
+	for u, until := range d.model.held {
+		held[u] = tuple.InUse
+		if until != 0 {
+			held[u] = tuple.Retired
+		}
+		require.Equal(d, held[u], d.pool.State(u), "%v", u)
+	}
+	requireAll(d, held, d.pool)
+}
+
+// requireAll requires that All comes upon these tuples, once each.
+func requireAll(t require.TestingT, want map[tuple.Tuple]tuple.State, p *tuple.Pool) {
+	got := map[tuple.Tuple]tuple.State{}
+	n := 0
+	for u, state := range p.All() {
+		got[u] = state
+		n++
+	}
+	require.Equal(t, want, got)
+	require.Len(t, got, n, "each once")
 }
 
 // hold takes tuples towards dst, or releases them, until n are held.

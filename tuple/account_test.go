@@ -1,0 +1,84 @@
+package tuple_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// stateOf is Pool.State, slowly.
+func (m *machine) stateOf(u tuple.Tuple) tuple.State {
+	switch h := m.held[m.key(u)]; {
+	case h != nil && h.until == 0:
+		return tuple.InUse
+	case h != nil:
+		return tuple.Retired
+	case u.IsValid() && m.portsOf(u.Src().Addr()).Contains(u.Src().Port()):
+		return tuple.Free
+	}
+	return tuple.Foreign
+}
+
+// The loop may change what it ranges over.
+func TestAllHoldsNoLockWhileItYields(t *testing.T) {
+	p := &tuple.Pool{}
+	want := map[tuple.Tuple]tuple.State{}
+	for i := range 200 {
+		want[acquire(t, p, dstN(i))] = tuple.InUse
+		u := acquire(t, p, dst6N(i))
+		p.Retire(u, time.Hour)
+		want[u] = tuple.Retired
+	}
+	for u, state := range p.All() {
+		if u.Dst() == dstN(1000) {
+			continue // acquired meanwhile
+		}
+		require.Equal(t, want[u], state)
+		require.Equal(t, state == tuple.InUse, p.Release(u))
+		acquire(t, p, dstN(1000))
+		delete(want, u)
+		if len(want) == 50 {
+			break
+		}
+	}
+	require.Len(t, want, 50, "it stops when the loop does")
+}
+
+func TestAllAndStateAreThoseOfTheScope(t *testing.T) {
+	p := &tuple.Pool{Scope: func(netip.AddrPort) netip.AddrPort { return web }}
+	u := acquire(t, p, dstN(1))
+	requireAll(t, map[tuple.Tuple]tuple.State{tuple.From(u.Src(), web): tuple.InUse}, p)
+	require.Equal(t, tuple.InUse, p.State(tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), u.Src().Port()), dstN(7))))
+	require.Equal(t, tuple.Foreign, p.State(tuple.From(u.Src(), web6)), "a Scope of another family")
+}
+
+func TestHandsOutKnowsTheSourcesOfNow(t *testing.T) {
+	a4, b4, any4 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.IPv4Unspecified()
+	a6, any6 := netip.MustParseAddr("2001:db8::1"), netip.IPv6Unspecified()
+	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5001)}
+	for _, a := range []netip.Addr{a4, b4, any4, a6, any6} {
+		require.True(t, p.HandsOut(a, 5000))
+		require.False(t, p.HandsOut(a, 5002))
+	}
+	require.False(t, p.HandsOut(netip.Addr{}, 5000))
+
+	p = &tuple.Pool{Sources: prefixes("192.0.2.1/32"), Ports: alloc.RangeSet(5000, 5001)}
+	held := acquire(t, p, web)
+	require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("192.0.2.2/32"), Ports: alloc.RangeSet(6000, 6001)}))
+	require.True(t, p.HandsOut(b4, 6000))
+	require.True(t, p.HandsOut(any4, 6000))
+	require.True(t, p.HandsOut(netip.MustParseAddr("::ffff:192.0.2.2"), 6000))
+	for _, a := range []netip.Addr{a4, any4, b4} {
+		require.False(t, p.HandsOut(a, held.Src().Port()), "of a source that is drained, whatever it holds")
+	}
+	require.False(t, p.HandsOut(a6, 6000))
+	require.False(t, p.HandsOut(any6, 6000))
+	require.False(t, p.HandsOut(a4, 6000))
+	require.NoError(t, p.Close())
+	require.False(t, p.HandsOut(b4, 6000))
+}

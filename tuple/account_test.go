@@ -1,6 +1,7 @@
 package tuple_test
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -81,4 +82,40 @@ func TestHandsOutKnowsTheSourcesOfNow(t *testing.T) {
 	require.False(t, p.HandsOut(a4, 6000))
 	require.NoError(t, p.Close())
 	require.False(t, p.HandsOut(b4, 6000))
+}
+
+// A use that ends and begins anew between two looks is noticed, whoever names the tuple how.
+func TestWatchTellsWhatEndedMeanwhile(t *testing.T) {
+	for _, scope := range []func(netip.AddrPort) netip.AddrPort{nil, func(netip.AddrPort) netip.AddrPort { return web }} {
+		for _, sources := range [][]netip.Prefix{nil, prefixes("192.0.2.1/32", "2001:db8::1/128")} {
+			p := &tuple.Pool{Sources: sources, Scope: scope}
+			stays, ends, rests := acquire(t, p, dstN(1)), acquire(t, p, dstN(1)), acquire(t, p, dstN(1))
+			byName := map[uint16]tuple.Tuple{}
+			for u := range p.All() {
+				byName[u.Src().Port()] = u
+			}
+			w := p.Watch(maps.Values(byName))
+			unwatched := acquire(t, p, dstN(1))
+			for range 2 {
+				src := ends.Src()
+				if sources == nil {
+					src = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), src.Port())
+				}
+				require.True(t, p.Release(tuple.From(src, ends.Dst())))
+				require.True(t, p.Reserve(ends))
+			}
+			require.True(t, p.RetireAs(rests, tuple.ClosedHere))
+			require.True(t, p.Release(unwatched))
+			other := p.Watch(maps.Values(byName))
+			w.Stop()
+			require.True(t, p.Release(stays))
+			require.True(t, other.Ended(byName[stays.Src().Port()]))
+			other.Stop()
+			for u, ended := range map[tuple.Tuple]bool{stays: false, ends: true, rests: true} {
+				require.Equal(t, ended, w.Ended(byName[u.Src().Port()]), "%v", u)
+			}
+			require.False(t, w.Ended(unwatched))
+			require.False(t, p.IsWatched())
+		}
+	}
 }

@@ -85,3 +85,6 @@ func (p *Pool) SameHome(a, b Tuple) bool {
 	_, hb := st.shard(b.dstKey())
 	return p.SameShard(a, b) && s.home(ha) == s.home(hb)
 }
+
+// IsWatched reports whether an end of a use looks for those who watch.
+func (p *Pool) IsWatched() bool { return p.ready().watches.Load() != nil }

@@ -81,10 +81,11 @@ type Pool struct {
 const shards = 64
 
 type state struct {
-	shards [shards]shard // first, for it begins a cache line
-	seed   seed
-	rand   func() uint64
-	tables tables
+	shards  [shards]shard // first, for it begins a cache line
+	seed    seed
+	watches watches // read with the seed
+	rand    func() uint64
+	tables  tables
 }
 
 func (p *Pool) ready() *state {
@@ -211,7 +212,11 @@ func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 // (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use. Under ReuseRetired it may be taken sooner.
 func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	key := p.space(t.dst, t.dstPort)
-	sh, hash := p.ready().shard(key)
+	st := p.ready()
+	if list := st.watches.Load(); list != nil {
+		st.ends(*list, key, &t)
+	}
+	sh, hash := st.shard(key)
 	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)

@@ -19,14 +19,17 @@ func dynamicPorts() alloc.Set { return alloc.RangeSet(49152, 65535) }
 
 // hostPool is the pool of every Dialer of the process that has none of its own.
 type hostPool struct {
-	mu   sync.Mutex
-	pool *tuple.Pool // set once
+	network string
+	mu      sync.Mutex
+	pool    *tuple.Pool // set once
 }
 
-var hostTCP, hostUDP hostPool // a port is one port for TCP and another one for UDP
+// A port is one port for TCP and another one for UDP.
+var hostTCP, hostUDP = hostPool{network: "tcp"}, hostPool{network: "udp"}
 
 // get returns the pool. Where the ports of the host are not to be had, they are the dynamic ones; but not because the
-// process has no file left at the moment, for the pool stays.
+// process has no file left at the moment, for the pool stays. A port on which somebody listens by then is left out for good,
+// though that may soon end: one of 28,232 is a small price for not trying it in vain every 10 seconds.
 func (h *hostPool) get() (*tuple.Pool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -40,6 +43,16 @@ func (h *hostPool) get() (*tuple.Pool, error) {
 	if err != nil || ports.Len() == 0 {
 		ports = dynamicPorts()
 	}
+	if listening, err := ListenPorts(h.network); err == nil {
+		if rest := ports.Difference(listening); rest.Len() > 0 {
+			ports = rest
+		}
+	}
 	h.pool = &tuple.Pool{Ports: ports}
 	return h.pool, nil
+}
+
+// orHost returns p or, if that is nil, the pool of the process for the network.
+func orHost(network string, p *tuple.Pool) (*tuple.Pool, error) {
+	return (&Dialer{TCP: p, UDP: p}).pool(isUDP(network))
 }

@@ -3,7 +3,6 @@ package dialer_test
 import (
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,33 +114,4 @@ func kernelState(t testing.TB, tu tuple.Tuple, to *peer) sockdiag.State {
 func awaitTimeWait(t testing.TB, tu tuple.Tuple, to *peer) {
 	t.Helper()
 	require.Eventually(t, func() bool { return kernelState(t, tu, to) == sockdiag.TimeWait }, soon, time.Millisecond)
-}
-
-// requireTimeWaitIsRetired requires that one of the pools holds each tuple towards address that the kernel has in TIME_WAIT,
-// less those that may have been closed a minute ago: the pool counts from the close, the kernel from the peer's. What an older
-// kernel chose itself it keeps itself, if nobody ever saw which port it was.
-func requireTimeWaitIsRetired(t testing.TB, address string, pools ...*tuple.Pool) {
-	t.Helper()
-	q := sockdiag.Query{
-		States: sockdiag.StatesOf(sockdiag.TimeWait, sockdiag.FinWait1, sockdiag.FinWait2, sockdiag.Closing),
-		Remote: sockdiag.At(netip.MustParseAddrPort(address)),
-	}
-	kernels, err := dialer.HostPorts()
-	require.NoError(t, err)
-	n := 0
-	for s, err := range q.All() {
-		require.NoError(t, err)
-		n++
-		if s.State == sockdiag.TimeWait && s.Expires < 30*time.Second {
-			continue
-		}
-		if !dialer.HasRangeLane() && kernels.Contains(s.Local.Port()) {
-			continue
-		}
-		held := func(p *tuple.Pool) bool { return p.Contains(tuple.From(s.Local, s.Remote)) }
-		if !slices.ContainsFunc(pools, held) {
-			require.Failf(t, "not retired", "the kernel has %v->%v in %v", s.Local, s.Remote, s.State)
-		}
-	}
-	t.Logf("the kernel has %d tuples towards %s on their way through TIME_WAIT", n, address)
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // After a hundred thousand dials that ended in every way, nothing is left: no tuple in use but those of open connections
-// and then none, no goroutine, no file descriptor; and what the kernel has in TIME_WAIT is retired.
+// and then none, no goroutine, no file descriptor; and pool and kernel agree on every tuple.
 func TestNothingIsLeftBehind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999", "net.ipv4.tcp_max_tw_buckets=200000") {
 		return
@@ -166,13 +166,13 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	kept.Range(func(any, any) bool { open++; return true })
 	require.Eventually(t, func() bool { return inUse() == open }, soon, time.Millisecond, "the losers of races come back")
 	require.NotZero(t, open)
+	requireAgreement(t, "tcp", pools...)
 	kept.Range(func(c, _ any) bool { c.(*dialer.TCPConn).Close(); return true })
 	require.Zero(t, inUse())
 	for _, p := range pools {
 		require.Zero(t, p.Stats().Waiting)
 	}
-	requireTimeWaitIsRetired(t, open4, pools...)
-	requireTimeWaitIsRetired(t, open6, pools...)
+	requireAgreement(t, "tcp", pools...)
 
 	for _, l := range listeners {
 		l.Close()

@@ -1,0 +1,203 @@
+package dialer_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/internal/netns"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// predecessorVariable makes a process the predecessor: it dials what the variable says, and waits to be killed.
+const predecessorVariable = "EPHEMERA_PREDECESSOR"
+
+// bePredecessor dials with a pool of these ports, tells its local addresses, and never returns.
+func bePredecessor(t *testing.T, ports, address string) {
+	d := &dialer.Dialer{TCP: pool(ports)}
+	for range d.TCP.Ports.Len() {
+		c := dial(t, d, address)
+		fmt.Println("dialled from", c.LocalAddr())
+	}
+	fmt.Println("ready")
+	os.Stdin.Read(make([]byte, 1))
+}
+
+// killedPredecessor returns the ends that to has of the connections of a process that was killed.
+func killedPredecessor(t *testing.T, to *peer, ports string, n int) (accepted []*net.TCPConn) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	name, _, _ := strings.Cut(t.Name(), "/")
+	cmd := exec.Command(self, "-test.run=^"+name+"$")
+	cmd.Env = append(os.Environ(), predecessorVariable+"="+ports+" "+to.addr())
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	said := ""
+	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != "ready"; {
+		said += lines.Text() + "\n"
+	}
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	require.Equal(t, n, strings.Count(said, "dialled"), said)
+	for len(accepted) < n {
+		a := <-to.conns
+		if strings.Contains(said, "dialled from "+a.RemoteAddr().String()+"\n") {
+			accepted = append(accepted, a)
+			t.Cleanup(func() { a.Close() })
+		}
+	}
+	slices.SortFunc(accepted, func(a, b *net.TCPConn) int {
+		return a.RemoteAddr().(*net.TCPAddr).AddrPort().Compare(b.RemoteAddr().(*net.TCPAddr).AddrPort())
+	})
+	return accepted
+}
+
+// A process is killed, and its successor never gets a tuple that is in TIME_WAIT, or of a socket that lives on, until it is
+// over with that; in the bind lane the kernel would let it.
+func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
+	if ports, address, ok := strings.Cut(os.Getenv(predecessorVariable), " "); ok {
+		bePredecessor(t, ports, address)
+		return
+	}
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	audited(t, func(t *testing.T, to *peer, p *tuple.Pool, port uint16) { // ten ports
+		accepted := killedPredecessor(t, to, fmt.Sprintf("%d-%d", port, port+5), 6)
+		for _, a := range accepted[:3] {
+			require.NoError(t, a.Close())
+			src := a.RemoteAddr().(*net.TCPAddr).AddrPort()
+			awaitTimeWait(t, tuple.From(src, to.addrPort()), to)
+		}
+		t.Run("", func(t *testing.T) {
+			var adopted *dialer.Adopted
+			t.Cleanup(func() { // when the two others have been closed
+				require.NoError(t, adopted.Update())
+				require.Zero(t, adopted.Reserved())
+				require.Zero(t, p.Stats().InUse)
+				require.NoError(t, adopted.Update())
+			})
+			explicit(true)(t, to, port+6)
+			explicit(true)(t, to, port+7)
+
+			var err error
+			adopted, err = dialer.Adopt("tcp", p)
+			require.NoError(t, err)
+			require.Equal(t, []int{5, 3}, []int{adopted.Reserved(), adopted.Retired()})
+			require.Equal(t, tuple.Stats{InUse: 5, Retired: 3, Destinations: 1}, p.Stats())
+			requireAgreement(t, "tcp", p)
+			requireDialable(t, p, to, port+8, port+9)
+
+			require.NoError(t, adopted.Update())
+			require.Equal(t, []int{5, 3}, []int{adopted.Reserved(), adopted.Retired()}, "nothing has changed")
+			for _, a := range accepted[3:5] {
+				require.NoError(t, a.Close())
+				awaitTimeWait(t, tuple.From(a.RemoteAddr().(*net.TCPAddr).AddrPort(), to.addrPort()), to)
+			}
+			require.NoError(t, accepted[5].SetLinger(0))
+			require.NoError(t, accepted[5].Close()) // a reset leaves nothing
+			require.NoError(t, adopted.Update())
+			require.Equal(t, []int{2, 5}, []int{adopted.Reserved(), adopted.Retired()})
+			requireAgreement(t, "tcp", p)
+			requireDialable(t, p, to, port+5, port+8, port+9)
+
+			again, err := dialer.Adopt("tcp", p)
+			require.NoError(t, err)
+			require.Equal(t, []int{0, 0}, []int{again.Reserved(), again.Retired()}, "the pool has it all")
+		})
+	})
+}
+
+// requireDialable dials until no tuple is left, and requires that it was from these ports.
+func requireDialable(t *testing.T, p *tuple.Pool, to *peer, ports ...uint16) {
+	t.Helper()
+	d := &dialer.Dialer{TCP: p}
+	var got []uint16
+	for {
+		c, err := d.Dial("tcp", to.addr())
+		if err != nil {
+			var exhausted *tuple.ExhaustedError
+			require.True(t, errors.As(err, &exhausted), err)
+			require.Greater(t, exhausted.Next, 30*time.Second, "of TIME_WAIT")
+			break
+		}
+		defer reset(c.(*dialer.TCPConn))
+		got = append(got, local(c).Port())
+	}
+	slices.Sort(got)
+	require.Equal(t, ports, got)
+}
+
+// Where sockets from several addresses fall on one tuple, it is held until the last of them is gone, and rests for what
+// rests longest.
+func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	to := listen(t, "tcp", "127.0.0.1:9000")
+	p := pool("20000-20001")
+	from := func(ip string) *dialer.TCPConn {
+		return dial(t, &dialer.Dialer{TCP: pool("20000", ip+"/32")}, to.addr())
+	}
+	rests, lives, last := from("127.0.0.1"), from("127.0.0.2"), from("127.0.0.3")
+	a := to.accept(t, rests)
+	require.NoError(t, rests.CloseWrite())
+	require.NoError(t, a.Close())
+	awaitTimeWait(t, rests.Tuple(), to)
+
+	adopted, err := dialer.Adopt("tcp", p)
+	require.NoError(t, err)
+	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
+	requireAgreement(t, "tcp", p)
+	reset(lives)
+	require.NoError(t, adopted.Update())
+	require.Equal(t, 1, adopted.Reserved())
+	reset(last)
+	require.NoError(t, adopted.Update())
+	require.Equal(t, []int{0, 1}, []int{adopted.Reserved(), adopted.Retired()})
+	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
+	requireAgreement(t, "tcp", p)
+}
+
+// Connections that a server accepted on a port of the pool are tuples of the pool too, and so are connected UDP sockets.
+func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		to := listen(t, "tcp", net.JoinHostPort(ip, "20000"))
+		c := dial(t, &dialer.Dialer{TCP: pool("30000")}, to.addr())
+		to.accept(t, c)
+		p := pool("20000-20009")
+		adopted, err := dialer.Adopt("tcp", p)
+		require.NoError(t, err)
+		require.Equal(t, 1, adopted.Reserved())
+		require.Equal(t, tuple.InUse, p.State(tuple.From(to.addrPort(), local(c))))
+
+		u := dialUDP(t, &dialer.Dialer{UDP: pool("20000")}, net.JoinHostPort(ip, "9"))
+		p = pool("20000-20009", netip.PrefixFrom(to.addrPort().Addr(), to.addrPort().Addr().BitLen()).String())
+		adopted, err = dialer.Adopt("udp", p)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 0}, []int{adopted.Reserved(), adopted.Retired()})
+		require.Equal(t, tuple.InUse, p.State(tuple.From(localUDP(u), netip.AddrPortFrom(to.addrPort().Addr(), 9))))
+		require.NoError(t, u.Close())
+		require.NoError(t, adopted.Update())
+		require.Equal(t, tuple.Stats{}, p.Stats())
+		reset(c)
+	}
+}

@@ -1,0 +1,50 @@
+package dialer
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
+)
+
+// ListenPorts returns the ports on which somebody listens at present, whichever process, to be taken out of a pool's Ports: a
+// dial from such a port fails in the kernel, or keeps its server from starting anew. The network is "tcp" or, where a bound
+// socket that is not connected counts as one that listens, "udp". With prefixes, it is only those that listen on an address in
+// one of them, or on all addresses; a listener on :: is taken for one on 0.0.0.0 too.
+//
+//	listening, err := dialer.ListenPorts("tcp")
+//	pool := &tuple.Pool{Ports: alloc.RangeSet(1024, 65535).Difference(listening)}
+//
+// It takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace.
+func ListenPorts(network string, at ...netip.Prefix) (alloc.Set, error) {
+	var listens [1 << 16]bool
+	for s, err := range sockets(network, false) {
+		if err != nil {
+			return alloc.Set{}, err
+		}
+		listens[s.Local.Port()] = listens[s.Local.Port()] || covers(&s, at)
+	}
+	var ports []string
+	for port, yes := range listens {
+		if yes && port != 0 {
+			ports = append(ports, strconv.Itoa(port))
+		}
+	}
+	return alloc.ParseSet(strings.Join(ports, ","))
+}
+
+// covers reports whether a listener has an address of the prefixes, or any if there are none.
+func covers(s *sockdiag.Socket, at []netip.Prefix) bool {
+	a := s.Local.Addr()
+	for _, p := range at {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		if p.Contains(a) || a == netip.IPv6Unspecified() || a == netip.IPv4Unspecified() && p.Addr().Is4() {
+			return true
+		}
+	}
+	return len(at) == 0
+}

@@ -181,7 +181,7 @@ func explicitFrom(t *testing.T, from netip.AddrPort, to *peer) {
 	t.Cleanup(func() { c.(*net.TCPConn).SetLinger(0); c.Close() })
 }
 
-// The pool has few ports, so that each changes hands all the time.
+// The pools have few ports, so that each changes hands all the time. One is of ports that only others dial from.
 func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -190,7 +190,7 @@ func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 	udp := echoUDP(t, "127.0.0.1:9000").String()
 	refused := closedPort(t, "127.0.0.1")
 	for _, ports := range []string{"40000", "20000-20001"} {
-		p, u := pool(ports), pool(ports)
+		p, u, idle, others := pool(ports), pool(ports), pool("30000"), pool("30000")
 		d := &dialer.Dialer{TCP: p, UDP: u}
 		stop := make(chan struct{})
 		var all sync.WaitGroup
@@ -201,6 +201,12 @@ func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 				}
 			},
 			func() { d.Dial("tcp", refused) },
+			func() {
+				if c, err := (&dialer.Dialer{TCP: others}).Dial("tcp", to.Addr().String()); err == nil {
+					time.Sleep(time.Millisecond)
+					reset(c.(*dialer.TCPConn))
+				}
+			},
 			func() {
 				if c, err := d.Dial("udp", udp); err == nil {
 					c.Close()
@@ -219,7 +225,7 @@ func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 			})
 		}
 		for range 6 {
-			requireAgreement(t, "tcp", p)
+			requireAgreement(t, "tcp", p, idle)
 			requireAgreement(t, "udp", u)
 		}
 		close(stop)

@@ -29,7 +29,8 @@ var hostTCP, hostUDP = hostPool{network: "tcp"}, hostPool{network: "udp"}
 
 // get returns the pool. Where the ports of the host are not to be had, they are the dynamic ones; but not because the
 // process has no file left at the moment, for the pool stays. A port on which somebody listens by then is left out for good,
-// though that may soon end: one of 28,232 is a small price for not trying it in vain every 10 seconds.
+// though that may soon end: one of 28,232 is a small price for not trying it in vain every 10 seconds. Not so where TCP leaves
+// the choice to the kernel, which leaves it out itself.
 func (h *hostPool) get() (*tuple.Pool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -43,7 +44,8 @@ func (h *hostPool) get() (*tuple.Pool, error) {
 	if err != nil || ports.Len() == 0 {
 		ports = dynamicPorts()
 	}
-	if listening, err := ListenPorts(h.network); err == nil {
+	can, _ := kernelHas()
+	if listening, err := ListenPorts(h.network); err == nil && (can.PortRange || h.network == "udp") {
 		if rest := ports.Difference(listening); rest.Len() > 0 {
 			ports = rest
 		}

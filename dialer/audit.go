@@ -32,8 +32,11 @@ const (
 //
 // The pool and the kernel cannot be looked at in one instant, and both change. So what differs is looked at again, and reported
 // only if each of 4 looks at the kernel and of 30 at the pool, over 30 ms or more, found it so, with the same socket or the same
-// use of the tuple. A dial or a close under way is none, unless it takes that long: a Control of NetDialer that blocks, for
-// instance. Conversely, what comes and goes within that time is not reported.
+// use of the tuple. A dial or a close under way is none, unless it takes that long: a Control of NetDialer that blocks, or before
+// Linux 6.3 a dial that is not answered, whose port the pool does not know yet. Conversely, what comes and goes within that time
+// is not reported.
+//
+// A look takes some 2 µs and 300 bytes for each socket, measured with 100,800. There is one look if nothing differs.
 //
 // Audit takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace, in which
 // the pool should be used.

@@ -23,7 +23,7 @@ type Dialer struct {
 	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
 	// must be on the host (but see FreeBind), or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
 	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
-	// returned when it was first used.
+	// returned when it was first used, less those on which somebody listened then.
 	//
 	// How long a tuple rests after its connection is the pool's CoolDown by how that ended: see TCPConn.Close. By default that is
 	// as long as Linux itself needs.

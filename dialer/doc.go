@@ -21,6 +21,9 @@
 // bound too, and then no plain dial of another program uses them. What the kernel can do is asked once in a network namespace,
 // and again when it seems to have changed.
 //
+// A pool knows of its own tuples alone. [Adopt] enters what the kernel has already, of a process that died for instance, and
+// [Audit] compares the two accounts.
+//
 // # Other systems
 //
 // The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits, waits and counts, and

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/dialer"
@@ -83,4 +84,35 @@ func ExampleDialer_exhausted() {
 		defer c.Close()
 	}
 	// Output: true true
+}
+
+// What a predecessor left, and what others have, is entered before the first dial, and let go when it is gone.
+func ExampleAdopt() {
+	pool := &tuple.Pool{Ports: alloc.RangeSet(20000, 29999)}
+	adopted, err := dialer.Adopt("tcp", pool)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		log.Fatal(err)
+	}
+	d := &dialer.Dialer{TCP: pool}
+	go func() {
+		for adopted != nil && adopted.Reserved() > 0 {
+			time.Sleep(time.Minute)
+			if err := adopted.Update(); err != nil {
+				log.Print(err)
+			}
+		}
+	}()
+	_ = d // dial
+}
+
+// What the pool and the kernel do not agree upon.
+func ExampleAudit() {
+	d := &dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(20000, 29999)}}
+	differences, err := dialer.Audit("tcp", d.TCP)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, difference := range differences {
+		fmt.Println(difference)
+	}
 }

@@ -70,7 +70,9 @@ func TestZeroDialerLeavesOutPortsOnWhichSomebodyListens(t *testing.T) {
 	for network, address := range map[string]string{"tcp": to.addr(), "udp": udp} {
 		_, err := d.Dial(network, address)
 		require.ErrorIs(t, err, tuple.ErrExhausted)
-		require.ErrorContains(t, err, "0 cooling down", "none was tried in vain")
+		if dialer.HasRangeLane() || network == "udp" { // else the kernel chose
+			require.ErrorContains(t, err, "0 cooling down", "none was tried in vain")
+		}
 		requireAgreement(t, network, nil)
 	}
 }

@@ -17,7 +17,7 @@ type Watch struct {
 type watches = atomic.Pointer[[]*Watch]
 
 // Watch begins to watch the given tuples, which are named as All names them. Whoever begins ends it with Stop: until then each
-// Release and Retire of the Pool looks into it, which takes some 30 ns.
+// Release and Retire of the Pool looks into it.
 func (p *Pool) Watch(tuples iter.Seq[Tuple]) *Watch {
 	w := &Watch{p.ready(), map[Tuple]*atomic.Bool{}}
 	for t := range tuples {

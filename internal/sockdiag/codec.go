@@ -140,6 +140,7 @@ func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 		Protocol: protocol,
 		Family:   Family(b[0]),
 		State:    State(b[1]),
+		Cookie:   decodeCookie(b),
 		UID:      binary.NativeEndian.Uint32(b[64:]),
 		Inode:    binary.NativeEndian.Uint32(b[68:]),
 	}
@@ -154,6 +155,11 @@ func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 		s.Expires = time.Duration(binary.NativeEndian.Uint32(b[52:])) * time.Millisecond
 	}
 	return s, nil
+}
+
+// decodeCookie returns the cookie of an inet_diag_msg: its lower half comes first.
+func decodeCookie(b []byte) uint64 {
+	return uint64(binary.NativeEndian.Uint32(b[44:])) | uint64(binary.NativeEndian.Uint32(b[48:]))<<32
 }
 
 func decodeAddr(b []byte, family Family) (netip.Addr, bool) {

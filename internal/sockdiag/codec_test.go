@@ -51,19 +51,19 @@ func TestDecodeRealAnswers(t *testing.T) {
 		want   Socket
 	}{
 		"established": {answerEstablished, Socket{
-			Protocol: TCP, Family: IPv4, State: Established, Inode: 0xab44d,
+			Protocol: TCP, Family: IPv4, State: Established, Inode: 0xab44d, Cookie: 0x146a9,
 			Local: end("127.0.0.1:50590"), Remote: end("127.0.0.1:46693"),
 		}},
 		"time-wait": {answerTimeWait, Socket{
-			Protocol: TCP, Family: IPv4, State: TimeWait, Expires: 59992 * time.Millisecond,
+			Protocol: TCP, Family: IPv4, State: TimeWait, Cookie: 0x146a5, Expires: 59992 * time.Millisecond,
 			Local: end("127.0.0.1:50606"), Remote: end("127.0.0.1:46693"),
 		}},
 		"IPv6": {answerIPv6, Socket{
-			Protocol: TCP, Family: IPv6, State: Established, Inode: 0xabe54,
+			Protocol: TCP, Family: IPv6, State: Established, Inode: 0xabe54, Cookie: 0x146aa,
 			Local: end("[::1]:48316"), Remote: end("[::1]:38669"),
 		}},
 		"IPv4 on IPv6": {answerMapped, Socket{
-			Protocol: TCP, Family: IPv6, State: Established, Inode: 0xab45e,
+			Protocol: TCP, Family: IPv6, State: Established, Inode: 0xab45e, Cookie: 0x146ab,
 			Local: end("127.0.0.5:45323"), Remote: end("127.0.0.1:51630"),
 		}},
 	} {

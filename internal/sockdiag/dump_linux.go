@@ -129,6 +129,10 @@ func walk(q Query, families []Family, each func(Socket) bool, interrupted *bool)
 		return err
 	}
 	defer c.close()
+	return c.walk(q, families, each, interrupted)
+}
+
+func (c *conn) walk(q Query, families []Family, each func(Socket) bool, interrupted *bool) error {
 	for _, family := range families {
 		c.seq++
 		question, err := appendDump(nil, q, family, c.seq)
@@ -156,6 +160,10 @@ func find(protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool
 		return Socket{}, false, err
 	}
 	defer c.close()
+	return c.find(protocol, local, remote)
+}
+
+func (c *conn) find(protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool, err error) {
 	c.seq++
 	if err := c.ask(appendLookup(nil, protocol, local, remote, c.seq)); err != nil {
 		return Socket{}, false, err

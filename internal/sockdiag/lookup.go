@@ -20,6 +20,13 @@ import (
 // An error is one about the arguments, one that Is a syscall.Errno if the kernel
 // refused, or one that Is [errors.ErrUnsupported].
 func Lookup(protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool, err error) {
+	return lookup(find, protocol, local, remote)
+}
+
+// finder asks the kernel for one socket. What comes back may be less than exact.
+type finder func(protocol Protocol, local, remote netip.AddrPort) (Socket, bool, error)
+
+func lookup(find finder, protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool, err error) {
 	if protocol == 0 {
 		protocol = TCP
 	}

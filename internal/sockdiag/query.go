@@ -72,6 +72,13 @@ func At(end netip.AddrPort) Match {
 // itself, one that Is a syscall.Errno if the kernel refused, or one that Is
 // [ErrInterrupted] or [errors.ErrUnsupported].
 func (q Query) All() iter.Seq2[Socket, error] {
+	return q.all(walk)
+}
+
+// walker dumps the tables of each family, one after the other.
+type walker func(q Query, families []Family, each func(Socket) bool, interrupted *bool) error
+
+func (q Query) all(walk walker) iter.Seq2[Socket, error] {
 	return func(yield func(Socket, error) bool) {
 		interrupted := false
 		families, err := q.families()

@@ -88,7 +88,15 @@ type Socket struct {
 	// process holds the socket: in TIME_WAIT, and on its way there after close(2).
 	Inode uint32
 
+	// Cookie is what SO_COOKIE says of the socket, and no other socket ever has. What
+	// is left of it in TIME_WAIT keeps it.
+	Cookie uint64
+
 	// Expires is what is left of TIME_WAIT, to the millisecond. A closed socket in
 	// FIN_WAIT_2 that waits in the same table has it too; for all others it is 0.
 	Expires time.Duration
 }
+
+// IsLeftOver reports whether the socket itself has been destroyed and this is what
+// the kernel keeps in its place, in TIME_WAIT or, closed, in FIN_WAIT_2.
+func (s Socket) IsLeftOver() bool { return s.State == TimeWait || s.Expires != 0 }

@@ -1,0 +1,166 @@
+package sockdiag
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The multicast groups of include/uapi/linux/sock_diag.h, as a mask for bind(2): SKNLGRP_INET_TCP_DESTROY and
+// SKNLGRP_INET6_TCP_DESTROY.
+const destroyGroups = 1<<0 | 1<<2
+
+const (
+	// destroyBuffer is the receive buffer that is asked for: some 4,000 messages. Without privilege the kernel grants
+	// twice net.core.rmem_max, with which some hundred fit.
+	destroyBuffer = 4 << 20
+
+	// destroyBatch is how many messages Next reads before it returns, so that whoever calls it comes to do other things.
+	destroyBatch = 256
+)
+
+// Watcher is told by the kernel of each TCP socket that is destroyed (SKNLGRP_INET_TCP_DESTROY and its twin for IPv6), and
+// asks it which there are, in the network namespace of the thread that called Watch, whichever thread uses it.
+//
+// A socket is destroyed when it is closed, by all who have it, and done: one that lingers in FIN_WAIT_1 is not yet, one
+// that left TIME_WAIT behind is. The kernel says so once the socket is in no table any more, and its TIME_WAIT is.
+//
+// A Watcher comes from Watch and must not be copied. Stop may be called at any time; all else by one goroutine at a time.
+type Watcher struct {
+	events int // the netlink socket of the multicast groups
+	stop   int // an eventfd
+	buf    []byte
+	asks   *conn
+}
+
+// Watch starts to listen: what is destroyed from now on will be told. The receive buffer is of that many bytes, or of the
+// usual size if it is 0. It needs no privilege. The error is one that Is [errors.ErrUnsupported] where the kernel has no
+// sock_diag for TCP, or a syscall.Errno.
+func Watch(buffer int) (w *Watcher, err error) {
+	runtime.LockOSThread() // all sockets in one network namespace
+	defer runtime.UnlockOSThread()
+	w = &Watcher{events: -1, stop: -1, buf: make([]byte, lookupBuffer)}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	w.events, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, unsupportedBy(os.NewSyscallError("socket", err))
+	}
+	if buffer != 0 {
+		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	} else if err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, destroyBuffer); err != nil {
+		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, destroyBuffer)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("setsockopt SO_RCVBUF", err)
+	}
+	if err := unix.Bind(w.events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: destroyGroups}); err != nil {
+		return nil, unsupportedBy(os.NewSyscallError("bind", err))
+	}
+	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if w.asks, err = open(walkBuffer); err != nil {
+		return nil, err
+	}
+	// A kernel without tcp_diag accepts the bind and stays silent: a question, which no socket matches, tells.
+	for _, err := range w.All(Query{States: StatesOf(Listen), Local: Match{Ports: []PortRange{{First: 0}}}}) {
+		if err != nil {
+			return nil, unsupportedBy(err)
+		}
+	}
+	return w, nil
+}
+
+// unsupportedBy adds to an error with which a kernel says that it has no sock_diag that it Is errors.ErrUnsupported.
+func unsupportedBy(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return errors.Join(err, errors.ErrUnsupported)
+	}
+	return err
+}
+
+// Next waits until sockets have been destroyed, Stop was called or the time is over, and calls each with the cookie of
+// every socket of which it was told.
+//
+// If lost, the receive buffer has overflowed, and so messages are missing: some of those before it, and all until it was
+// emptied, which Next has done. All that is asked about from then on holds. The error is [os.ErrClosed] once Stop was
+// called.
+func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bool, err error) {
+	fds := []unix.PollFd{{Fd: int32(w.events), Events: unix.POLLIN}, {Fd: int32(w.stop), Events: unix.POLLIN}}
+	if _, err := unix.Poll(fds, int(max(timeout.Milliseconds(), 0))); err != nil && !errors.Is(err, unix.EINTR) {
+		return false, os.NewSyscallError("poll", err)
+	}
+	if fds[1].Revents != 0 {
+		return false, os.ErrClosed
+	}
+	for n := 0; lost || n < destroyBatch; n++ {
+		size, _, _, from, err := unix.Recvmsg(w.events, w.buf, nil, 0)
+		kernel, ok := from.(*unix.SockaddrNetlink)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return lost, nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOBUFS):
+			// Until the queue is empty the kernel drops every further message, and does not say so again
+			// (NETLINK_S_CONGESTED in net/netlink/af_netlink.c).
+			lost = true
+		case err != nil:
+			return lost, os.NewSyscallError("recvmsg", err)
+		case lost, !ok, kernel.Pid != 0:
+		default:
+			eachDestroyed(w.buf[:size], each)
+		}
+	}
+	return lost, nil
+}
+
+// eachDestroyed calls each for the sockets of one datagram. What does not decode is none of TCP's.
+func eachDestroyed(datagram []byte, each func(cookie uint64)) {
+	for len(datagram) > 0 {
+		m, rest, err := nextMessage(datagram)
+		if err != nil {
+			return
+		}
+		if m.kind == typeSockDiag && len(m.payload) >= replySize {
+			each(decodeCookie(m.payload))
+		}
+		datagram = rest
+	}
+}
+
+// All is Query.All, in the network namespace of the Watcher.
+func (w *Watcher) All(q Query) iter.Seq2[Socket, error] { return q.all(w.asks.walk) }
+
+// Lookup is the package's Lookup, in the network namespace of the Watcher and on a netlink socket that stays open.
+func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
+	return lookup(w.asks.find, TCP, local, remote)
+}
+
+// Stop makes Next return, now and ever after.
+func (w *Watcher) Stop() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(w.stop, one[:])
+}
+
+// Close frees what the Watcher has. Nothing may use it any more.
+func (w *Watcher) Close() {
+	for _, fd := range []int{w.events, w.stop} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	if w.asks != nil {
+		w.asks.close()
+	}
+}

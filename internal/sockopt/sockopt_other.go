@@ -40,6 +40,21 @@ func KeepPort(fd int) error { return errors.ErrUnsupported }
 // Drain does nothing.
 func Drain(fd uintptr) {}
 
+// BindPort is for Linux.
+func BindPort(fd int, local netip.AddrPort) error { return errors.ErrUnsupported }
+
+// Connect is for Linux.
+func Connect(fd int, remote netip.AddrPort) error { return errors.ErrUnsupported }
+
+// Local is for Linux.
+func Local(fd int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.ErrUnsupported }
+
+// Cookie is for Linux.
+func Cookie(fd int) (uint64, error) { return 0, errors.ErrUnsupported }
+
+// Renew is for Linux.
+func Renew(fd int) error { return errors.ErrUnsupported }
+
 // OnDevice reports false.
 func OnDevice(fd int) bool { return false }
 

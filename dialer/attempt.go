@@ -132,26 +132,7 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		raw, err = a.connect(ctx, t, l)
 	}
 	if err == nil {
-		got := localAddrPort(raw)
-		src := t.Src()
-		ignored := got.Port() != src.Port() && l == rangeLane
-		if ignored {
-			a.readFacts() // the sysctl may no longer say what it said
-		}
-		// It is another one where the kernel was to choose, where the caller's Control bound the socket, and where Sources name a
-		// broadcast address.
-		another := got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr()
-		switch {
-		case sameAddrPort(got, a.remote):
-			err = errTaken // TCP's simultaneous open, or UDP: the socket is connected to itself
-		case ignored && (userControl(a.nd) == nil || a.lane(t, pool) != l):
-			err = errLane
-			if a.refused++; a.refused > mostIgnored {
-				err = errTaken
-			}
-		case another && !held.moveTo(tuple.From(got, a.remote)) && l == kernelLane && pool.Contains(tuple.From(got, a.remote)):
-			err = errTaken // it cools down in the pool for longer than in the kernel
-		default:
+		if held, err = a.settle(held, localAddrPort(raw), l); err == nil {
 			if u, ok := raw.(*net.UDPConn); ok {
 				return newUDPConn(u, held), nil
 			}
@@ -160,25 +141,12 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		abort(raw)
 	}
 	rest = 0
-	switch {
-	case errors.Is(err, errLane):
-		if l == bindLane {
-			a.otherNamespace()
-		}
-		return nil, errLane
-	case l == kernelLane && (errors.Is(err, errTaken) || a.isTaken(err, t)):
-		a.bind = true // t itself may be free
-		return nil, errLane
-	case errors.Is(err, errTaken), a.isTaken(err, t):
-		if l != plainLane && !a.udp {
-			if a.doubtFacts(); a.lane(t, pool) != l {
-				return nil, errLane
-			}
-		}
-		if a.local.Port() == 0 {
-			rest = parked
-		}
+	switch refused := a.refusal(err, t, pool, l); {
+	case refused == errTaken && a.local.Port() == 0:
+		rest = parked
 		return nil, errTaken
+	case refused != nil:
+		return nil, refused
 	case !a.udp && (ctx.Err() != nil || isTimeout(err)): // net may notice a deadline before ctx does
 		rest, how = asItEnded, a.afterGivingUp(t)
 	case !a.udp && isSyscall(err, "connect"):
@@ -191,6 +159,55 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		return nil, err
 	}
 	return nil, a.opError(a.localOf(t), a.remote, a.explain(err, t))
+}
+
+// settle returns what is held now that the socket is connected, from got in the lane l: the tuple is another one where the
+// kernel was to choose, where the caller's Control bound the socket, and where Sources name a broadcast address. The error
+// is errTaken or errLane if the connection is not to be kept.
+func (a *attempt) settle(held lease, got netip.AddrPort, l lane) (lease, error) {
+	src := held.tuple.Src()
+	ignored := got.Port() != src.Port() && l == rangeLane
+	if ignored {
+		a.readFacts() // the sysctl may no longer say what it said
+	}
+	controlled := userControl(a.nd) != nil
+	real := tuple.From(got, a.remote)
+	another := got.Port() != src.Port() || !src.Addr().IsUnspecified() && got.Addr().WithZone("") != src.Addr()
+	switch {
+	case sameAddrPort(got, a.remote):
+		return held, errTaken // TCP's simultaneous open, or UDP: the socket is connected to itself
+	case ignored && (!controlled || a.lane(held.tuple, held.pool) != l):
+		if a.refused++; a.refused > mostIgnored {
+			return held, errTaken
+		}
+		return held, errLane
+	case another && !held.moveTo(real) && l == kernelLane && (!controlled || held.pool.Contains(real)):
+		return held, errTaken // it cools down in the pool for longer than in the kernel, or the sysctl has changed
+	}
+	return held, nil
+}
+
+// refusal returns what the end of a try in the lane l means: errLane if the same or another tuple is to be tried in another
+// lane, errTaken if the kernel has another use for t, nil if trying on does not help.
+func (a *attempt) refusal(err error, t tuple.Tuple, pool *tuple.Pool, l lane) error {
+	taken := errors.Is(err, errTaken)
+	switch {
+	case errors.Is(err, errLane):
+		if l == bindLane {
+			a.otherNamespace()
+		}
+		return errLane
+	case !taken && !a.isTaken(err, t):
+		return nil
+	case l == kernelLane:
+		a.bind = true // t itself may be free
+		return errLane
+	case l != plainLane && !a.udp:
+		if a.doubtFacts(); a.lane(t, pool) != l {
+			return errLane
+		}
+	}
+	return errTaken
 }
 
 // doubtFacts has what the lanes depend on read again, for somebody may have changed the sysctls: if that was last done a

@@ -1,6 +1,7 @@
 package dialer_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -11,7 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-// BenchmarkDialClose connects over loopback and resets the connection, by net.Dialer and by Dialer in each lane, with and
+// BenchmarkDialClose connects over loopback and resets the connection, by net.Dialer, by Dialer and by a Tracker in each lane, with and
 // without a source address.
 func BenchmarkDialClose(b *testing.B) {
 	host, err := dialer.HostPorts()
@@ -19,6 +20,15 @@ func BenchmarkDialClose(b *testing.B) {
 	ranged, bound := host.String(), "1024-32767"
 	if dialer.TakesRangeLane(1024) {
 		b.Skip("the host's ephemeral ports begin below 32768")
+	}
+	var tracker dialer.Tracker
+	b.Cleanup(func() { tracker.Close() })
+	tracked := func(ports string) func(network, address string) (net.Conn, error) {
+		nd, err := tracker.NetDialer(&dialer.Dialer{TCP: pool(ports)})
+		if err != nil {
+			return func(string, string) (net.Conn, error) { return nil, err }
+		}
+		return nd.Dial
 	}
 	dialers := []struct {
 		name string
@@ -30,6 +40,8 @@ func BenchmarkDialClose(b *testing.B) {
 		{"dialer=ephemera/lane=range/source=one", (&dialer.Dialer{TCP: pool(ranged, "127.0.0.1/32")}).Dial},
 		{"dialer=ephemera/lane=bind/source=none", (&dialer.Dialer{TCP: pool(bound)}).Dial},
 		{"dialer=ephemera/lane=bind/source=one", (&dialer.Dialer{TCP: pool(bound, "127.0.0.1/32")}).Dial},
+		{"dialer=tracked/lane=range/source=none", tracked(ranged)},
+		{"dialer=tracked/lane=bind/source=none", tracked(bound)},
 	}
 	for _, d := range dialers {
 		b.Run(d.name, func(b *testing.B) {
@@ -37,6 +49,9 @@ func BenchmarkDialClose(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				c, err := d.dial("tcp", address)
+				if errors.Is(err, errors.ErrUnsupported) {
+					b.Skip(err)
+				}
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -29,11 +29,7 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn,
 		nd.LocalAddr = a.netAddr(netip.AddrPortFrom(local.Addr(), 0))
 	}
 	a.socket = socketControl{
-		user: userControl(a.nd), lane: l, local: local, remote: a.remote.Addr(), once: nd.LocalAddr == nil && !nd.MultipathTCP(),
-		freeBind: a.FreeBind && local.Addr().IsValid(),
-	}
-	if l == bindLane && !a.udp {
-		a.socket.namespace = a.facts.namespace
+		preparation: a.preparation(t, l), user: userControl(a.nd), once: nd.LocalAddr == nil && !nd.MultipathTCP(),
 	}
 	nd.Control, nd.ControlContext = nil, a.socket.run
 	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
@@ -66,15 +62,9 @@ func userControl(nd *net.Dialer) controlFunc {
 
 // socketControl prepares a socket for its lane.
 type socketControl struct {
+	preparation
 	user   controlFunc
-	lane   lane
-	local  netip.AddrPort
-	remote netip.Addr
 	once   bool
-
-	freeBind  bool
-	namespace uint64 // the one in which the lane is right; 0: any
-
 	again  error // what a second run returns
 	err    error // of onSocket
 	device bool  // the caller bound the socket to a device
@@ -110,16 +100,7 @@ func (s *socketControl) prepare(ctx context.Context, network, address string, c 
 }
 
 func (s *socketControl) onSocket(fd uintptr) {
-	if s.namespace != 0 && s.namespace != sockopt.Namespace(int(fd)) {
-		s.err = errLane
-		return
-	}
-	if s.freeBind {
-		if s.err = sockopt.FreeBind(int(fd)); s.err != nil {
-			return
-		}
-	}
-	if s.err = s.lane.prepare(int(fd), s.local, s.remote); s.user != nil {
+	if s.err = s.on(int(fd)); s.user != nil {
 		s.device = sockopt.OnDevice(int(fd))
 	}
 }

@@ -51,6 +51,10 @@ type Dialer struct {
 	// without FreeBind. Elsewhere it is an error to set it.
 	FreeBind bool
 
+	// Raw, if it is set, has tcp dials return bare [*net.TCPConn] instead of TCPConn, for code that looks for that very type.
+	// The Tracker gives their tuples back: see there for when.
+	Raw *Tracker
+
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
 	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds
 	// how many may wait.
@@ -65,7 +69,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // DialContext connects to address as [net.Dialer.DialContext] does. For the networks tcp, tcp4 and tcp6 the connection is
-// a [*TCPConn], for udp, udp4 and udp6 a [*UDPConn]; every other network is passed to NetDialer as it is.
+// a [*TCPConn], or a [*net.TCPConn] if Raw is set; for udp, udp4 and udp6 a [*UDPConn]. Every other network is passed to
+// NetDialer as it is.
 //
 // Each address that a name resolves to is an attempt with a tuple of its own, for TCP raced as net.Dialer does (RFC 6555),
 // and given its share of the timeout. Addresses of a family in which the pool has no source are left out.
@@ -80,6 +85,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if !isTCP(network) && !isUDP(network) {
 		return nd.DialContext(ctx, network, address)
 	}
+	if d.Raw != nil && isTCP(network) {
+		if err := d.Raw.ready(nd); err != nil {
+			return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
+		}
+	}
 	c, err := newCall(d, nd, network)
 	if err == nil {
 		err = c.leaveFrom(nd.LocalAddr)
@@ -87,7 +97,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Err: err}
 	}
-	return c.dial(ctx, address)
+	conn, err := c.dial(ctx, address)
+	if tc, ok := conn.(*TCPConn); ok && d.Raw != nil {
+		return d.Raw.adopt(tc, &c)
+	}
+	return conn, err
 }
 
 func (d *Dialer) netDialer() *net.Dialer {

@@ -24,6 +24,8 @@
 // A pool knows of its own tuples alone. [Adopt] enters what the kernel has already, of a process that died for instance, and
 // [Audit] compares the two accounts.
 //
+// Libraries that take a [net.Dialer] or look for the type [net.TCPConn] get those from a [Tracker].
+//
 // # Other systems
 //
 // The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits, waits and counts, and

@@ -94,8 +94,8 @@ func (a *attempt) explain(err error, t tuple.Tuple) error {
 	switch {
 	case !source.IsValid():
 	case isSyscall(err, "bind") && errors.Is(err, syscall.EADDRNOTAVAIL),
-		a.socket.freeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
-		return sourceError{source, a.socket.freeBind, err}
+		a.FreeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
+		return sourceError{source, a.FreeBind, err}
 	}
 	return err
 }

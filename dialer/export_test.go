@@ -50,3 +50,24 @@ func (c *UDPConn) Tuple() tuple.Tuple { return c.held.tuple }
 
 // Drain is drain.
 func Drain(c *net.UDPConn) { drain(c) }
+
+// SetReceiveBuffer makes t listen with so small a buffer that messages are lost; 0 is the usual one. Call it before its first use.
+func (t *Tracker) SetReceiveBuffer(bytes int) { t.buffer = bytes }
+
+// Rounds returns how often t compared what it follows with the kernel's tables.
+func (t *Tracker) Rounds() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.round
+}
+
+// Followed returns the tuples of the connections that t follows, as the kernel has them.
+func (t *Tracker) Followed() map[tuple.Tuple]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[tuple.Tuple]bool)
+	for _, f := range t.held {
+		all[f.real] = true
+	}
+	return all
+}

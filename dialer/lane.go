@@ -1,7 +1,6 @@
 package dialer
 
 import (
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -29,28 +28,6 @@ const (
 	bindLane               // SO_REUSEADDR, and bind(2) to the port
 	kernelLane             // the kernel chooses, when the socket connects
 )
-
-// prepare makes a socket ready to connect from local, whose address may be left to the kernel, to an address of remote's
-// family.
-func (l lane) prepare(fd int, local netip.AddrPort, remote netip.Addr) error {
-	switch l {
-	case rangeLane:
-		if err := sockopt.OnePort(fd, local.Port()); err != nil || !local.Addr().IsValid() {
-			return err
-		}
-		return sockopt.BindAddress(fd, local.Addr()) // not by net.Dialer, which would try twice more if the host lacks it
-	case bindLane:
-		if err := sockopt.ShareBind(fd); err != nil || local.Addr().IsValid() || remote.Is4() {
-			return err
-		}
-		return sockopt.OnlyIPv6(fd)
-	case kernelLane:
-		if local.Addr().IsValid() {
-			return sockopt.BindAddress(fd, local.Addr())
-		}
-	}
-	return nil
-}
 
 // kernelFacts is what the lanes depend on, in one network namespace.
 type kernelFacts struct {

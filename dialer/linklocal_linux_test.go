@@ -31,6 +31,7 @@ func TestLinkLocalAddresses(t *testing.T) {
 		return errors.Is(err, syscall.ECONNREFUSED)
 	}, soon, time.Millisecond)
 	to := listen(t, "tcp", "[fe80::1%lo]:9000")
+	tracker := newTracker(t)
 	zoned := func(port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "lo", Port: port} }
 	for i, first := range []uint16{40000, 20000} {
 		for name, d := range map[string]*dialer.Dialer{
@@ -51,6 +52,16 @@ func TestLinkLocalAddresses(t *testing.T) {
 				awaitFIN(t, c)
 				require.NoError(t, c.Close())
 				require.Equal(t, 1, d.TCP.Stats().Retired, "TIME_WAIT")
+			})
+		}
+		for way, follow := range ways {
+			t.Run(fmt.Sprint(i, way), func(t *testing.T) {
+				p := pool(fmt.Sprintf("%d-%d", first+4, first+5), "fe80::1/128")
+				c := plain(t, follow(t, tracker, dialer.Dialer{TCP: p}), "[fe80::1%lo]:9000")
+				require.Equal(t, "fe80::1", local(c).Addr().WithZone("").String())
+				require.Equal(t, 1, p.Stats().InUse)
+				resetPlain(c)
+				require.Eventually(t, func() bool { return p.Stats().InUse == 0 }, soon, time.Millisecond)
 			})
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func TestSnippetsOfTheReadmeAreInExamples(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
-	files, err := filepath.Glob(filepath.Join(root, "*/example_test.go"))
+	files, err := filepath.Glob(filepath.Join(root, "*/example*_test.go"))
 	require.NoError(t, err)
 	var examples []string
 	for _, name := range files {

@@ -21,9 +21,9 @@ type Dialer struct {
 	NetDialer *net.Dialer
 
 	// TCP and UDP are the pools that choose the local ports, and the local addresses if they have Sources: each of those
-	// must be on the host (but see FreeBind), or the dials whose turn it is to leave from it fail. Dialers that share source addresses should
-	// share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports that HostPorts
-	// returned when it was first used, less those on which somebody listened then.
+	// must be on the host (but see FreeBind), or the dials whose turn it is to leave from it fail. Dialers that share source
+	// addresses should share a pool. nil means one pool for every Dialer of the process, without Sources and with the ports
+	// that HostPorts returned when it was first used, less those on which somebody listened then.
 	//
 	// How long a tuple rests after its connection is the pool's CoolDown by how that ended: see TCPConn.Close. By default that is
 	// as long as Linux itself needs.
@@ -33,16 +33,18 @@ type Dialer struct {
 	// (alloc.Set.Slice), or set ExclusiveUDP.
 	TCP, UDP *tuple.Pool
 
+	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
+	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds
+	// how many may wait.
+	Wait time.Duration
+
 	// Owner is whom the connections are for, where the pool tells owners apart: tuple.StickyOwner, Pool.MaxPerOwner. A copy of
 	// a Dialer with another Owner costs nothing.
 	Owner string
 
-	// ExclusiveUDP keeps the UDP sockets of this Dialer apart from those of other processes that leave from the same source and
-	// ports, each with a pool of its own: before a tuple is used the kernel is asked (sock_diag) whether a socket has it, and two
-	// processes that ask at the same time are kept apart by a lock. That holds among all Dialers of a network namespace that set
-	// it; a program that binds the port with SO_REUSEADDR later is not kept out. A dial then takes twice as long, thrice if the
-	// pool has no Sources; slices of the ports cost nothing. Nothing but Linux needs it.
-	ExclusiveUDP bool
+	// Raw, if it is set, has tcp dials return bare [*net.TCPConn] instead of TCPConn, for code that looks for that very type.
+	// The Tracker gives their tuples back: see there for when.
+	Raw *Tracker
 
 	// FreeBind is for Sources that are a whole prefix of which the host has a route only, and no interface the addresses: "ip
 	// route add local 2001:db8::/64 dev lo". IPv6 needs it for that; IPv4 does not. On Linux sockets are then made with
@@ -51,14 +53,12 @@ type Dialer struct {
 	// without FreeBind. Elsewhere it is an error to set it.
 	FreeBind bool
 
-	// Raw, if it is set, has tcp dials return bare [*net.TCPConn] instead of TCPConn, for code that looks for that very type.
-	// The Tracker gives their tuples back: see there for when.
-	Raw *Tracker
-
-	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer
-	// and the context allow. 0 means not at all, a negative Wait as long as those allow. The MaxWaiters of the pool bounds
-	// how many may wait.
-	Wait time.Duration
+	// ExclusiveUDP keeps the UDP sockets of this Dialer apart from those of other processes that leave from the same source and
+	// ports, each with a pool of its own: before a tuple is used the kernel is asked (sock_diag) whether a socket has it, and two
+	// processes that ask at the same time are kept apart by a lock. That holds among all Dialers of a network namespace that set
+	// it; a program that binds the port with SO_REUSEADDR later is not kept out. A dial then takes twice as long, thrice if the
+	// pool has no Sources; slices of the ports cost nothing. Nothing but Linux needs it.
+	ExclusiveUDP bool
 }
 
 var plainDialer net.Dialer // never modified

@@ -286,7 +286,7 @@ func TestTrackerNeedsNoPrivilege(t *testing.T) {
 }
 
 // With EPHEMERA_TRACKER_CONNECTIONS=1000000 so many connections are opened and ended, some thousand at a time, while most of
-// the kernel's messages are lost, and the account is compared with the kernel tuple by tuple. It takes minutes:
+// the kernel's messages are lost, and the account is compared with the kernel tuple by tuple, by Audit too. It takes minutes:
 //
 //	EPHEMERA_TRACKER_CONNECTIONS=1000000 go test ./dialer -run=TestTrackerInTheLongRun -v -timeout=1h
 func TestTrackerInTheLongRun(t *testing.T) {
@@ -325,6 +325,7 @@ func TestTrackerInTheLongRun(t *testing.T) {
 		if i%10 == 9 || opened >= total {
 			connected, _ := requireAsTheKernel(t, tracker, p, at...)
 			require.Equal(t, i+1, connected)
+			requireAgreement(t, "tcp", p)
 			checks++
 		}
 	}

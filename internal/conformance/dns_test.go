@@ -107,12 +107,9 @@ func TestDNSClient(t *testing.T) {
 					return err
 				}
 				client := &dns.Client{Timeout: soon}
-				question := new(dns.Msg).SetQuestion("there.test.", dns.TypeA)
+				question := theQuestion()
 				answer, _, err := client.ExchangeWithConn(question, &dns.Conn{Conn: conn})
-				if err == nil && (len(answer.Answer) != 1 || !answer.Answer[0].(*dns.A).A.Equal(theAnswer.AsSlice())) {
-					err = fmt.Errorf("the answer is %v", answer)
-				}
-				return errors.Join(err, conn.Close())
+				return errors.Join(isTheAnswer(answer, err), conn.Close())
 			})
 			g.await(t, c)
 			requireShared(t, protocol, at)
@@ -121,4 +118,45 @@ func TestDNSClient(t *testing.T) {
 			requireNothingHeld(t, d)
 		})
 	}
+}
+
+// miekg/dns, by Client.Dialer, which is a *net.Dialer: that of a Tracker passes datagrams through, from ports of the
+// kernel's choice.
+func TestDNSClientWithNetDialer(t *testing.T) {
+	for network, protocol := range protocols {
+		t.Run(network, func(t *testing.T) {
+			if !netns.Isolate(t) {
+				return
+			}
+			g := newGate(t)
+			at := serveDNS(t, protocol, g)
+			d, tracker := newDialer(), newTracker(t)
+			nd, err := tracker.NetDialer(d)
+			require.NoError(t, err)
+			client := &dns.Client{Net: network, Timeout: soon}
+			client.Dialer = nd
+			c := forEach(at, func(server netip.AddrPort, _ int) error {
+				answer, _, err := client.Exchange(theQuestion(), server.String())
+				return isTheAnswer(answer, err)
+			})
+			g.await(t, c)
+			if protocol == sockdiag.TCP {
+				requireShared(t, protocol, at)
+			} else {
+				require.Zero(t, d.UDP.Stats().InUse)
+			}
+			g.open()
+			c.wait(t)
+			requireNothingHeld(t, d)
+		})
+	}
+}
+
+func theQuestion() *dns.Msg { return new(dns.Msg).SetQuestion("there.test.", dns.TypeA) }
+
+func isTheAnswer(answer *dns.Msg, err error) error {
+	if err == nil && (len(answer.Answer) != 1 || !answer.Answer[0].(*dns.A).A.Equal(theAnswer.AsSlice())) {
+		err = fmt.Errorf("the answer is %v", answer)
+	}
+	return err
 }

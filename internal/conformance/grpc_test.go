@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
@@ -23,6 +24,15 @@ func TestGRPC(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
+	d := newDialer()
+	testGRPC(t, d, func() {}, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", addr)
+	}))
+}
+
+// testGRPC has clients with the given options, which dial by d, and calls look while they are connected.
+func testGRPC(t *testing.T, d *dialer.Dialer, look func(), options ...grpc.DialOption) {
+	t.Helper()
 	all, at := listeners(t)
 	var healths []*health.Server
 	for _, l := range all {
@@ -33,21 +43,16 @@ func TestGRPC(t *testing.T) {
 		t.Cleanup(func() { s.Stop(); serving.Wait() })
 		healths = append(healths, h)
 	}
-	d := newDialer()
-	toContext := grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		return d.DialContext(ctx, "tcp", addr)
-	})
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	var conns opened[*grpc.ClientConn]
 	var mu sync.Mutex
-	var conns []*grpc.ClientConn
 	var streams []grpc_health_v1.Health_WatchClient
 	forEach(at, func(server netip.AddrPort, _ int) error {
-		c, err := grpc.NewClient(server.String(), toContext, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		c, err := grpc.NewClient(server.String(), options...)
 		if err != nil {
 			return err
 		}
-		mu.Lock()
-		conns = append(conns, c)
-		mu.Unlock()
+		conns.add(c)
 		client := grpc_health_v1.NewHealthClient(c)
 		answer, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 		if err != nil {
@@ -67,6 +72,7 @@ func TestGRPC(t *testing.T) {
 		return err
 	}).wait(t)
 	requireShared(t, sockdiag.TCP, at)
+	look()
 	for _, h := range healths { // each stream goes on
 		h.Shutdown()
 	}
@@ -75,8 +81,6 @@ func TestGRPC(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, grpc_health_v1.HealthCheckResponse_NOT_SERVING, next.Status)
 	}
-	for _, c := range conns {
-		require.NoError(t, c.Close())
-	}
+	conns.close(t)
 	requireNothingHeld(t, d)
 }

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -43,6 +44,14 @@ func newDialer() *dialer.Dialer {
 	}
 }
 
+// newTracker makes a Tracker that is closed when the test ends: after that nothing of it runs, or TestMain fails.
+func newTracker(t *testing.T) *dialer.Tracker {
+	t.Helper()
+	tracker := new(dialer.Tracker)
+	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	return tracker
+}
+
 // calls are what a test has running: one for each connection that it holds.
 type calls struct {
 	running sync.WaitGroup
@@ -71,6 +80,33 @@ func (c *calls) wait(t *testing.T) {
 	close(c.errs)
 	for err := range c.errs {
 		require.NoError(t, err)
+	}
+}
+
+// opened are the connections that the calls have left open.
+type opened[C io.Closer] struct {
+	mu  sync.Mutex
+	all []C
+}
+
+func (o *opened[C]) add(c C) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = append(o.all, c)
+}
+
+// keep adds what a dial has returned, unless that is an error.
+func (o *opened[C]) keep(c C, err error) (C, error) {
+	if err == nil {
+		o.add(c)
+	}
+	return c, err
+}
+
+func (o *opened[C]) close(t *testing.T) {
+	t.Helper()
+	for _, c := range o.all {
+		require.NoError(t, c.Close())
 	}
 }
 

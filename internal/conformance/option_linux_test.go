@@ -1,0 +1,21 @@
+package conformance
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// option asks the kernel for a socket option of a connection that must be of the very type *net.TCPConn.
+func option(t *testing.T, c net.Conn, level, name int) (value int) {
+	t.Helper()
+	require.IsType(t, (*net.TCPConn)(nil), c)
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	var failed error
+	require.NoError(t, raw.Control(func(fd uintptr) { value, failed = unix.GetsockoptInt(int(fd), level, name) }))
+	require.NoError(t, failed)
+	return value
+}

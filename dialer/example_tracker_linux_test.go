@@ -22,7 +22,7 @@ func ExampleTracker_NetDialer() {
 	}}
 	var tracker dialer.Tracker
 	defer tracker.Close()
-	nd, err := tracker.NetDialer(d) // a *net.Dialer: for tls.Dialer, miekg/dns, x/net/websocket, k6
+	nd, err := tracker.NetDialer(d) // a *net.Dialer: for tls.Dialer, miekg/dns, x/net/websocket
 	if err != nil {
 		log.Fatal(err)
 	}

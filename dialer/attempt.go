@@ -103,7 +103,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 		}
 	}
 	if isUsedUp(err) {
-		err = exhaustedError{err}
+		err = usedUpError{err}
 	}
 	return t, err
 }

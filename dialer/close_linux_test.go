@@ -129,11 +129,34 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
 		}, tuple.ClosedHere},
 		{"we by CloseBy, of a peer that does not", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
-			require.ErrorIs(t, c.CloseBy(time.Now()), os.ErrDeadlineExceeded)
-			_, err := io.Copy(io.Discard, a)
+			err := c.CloseBy(time.Now())
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.ErrorContains(t, err, "the peer did not close in time, so the connection was reset")
+			_, err = io.Copy(io.Discard, a)
 			require.NoError(t, err, "our FIN came before the reset")
 			require.NoError(t, a.Close())
 		}, tuple.Reset},
+		{"we by CloseBy, when both have shut down", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.NoError(t, c.CloseWrite())
+			awaitFIN(t, a)
+			require.NoError(t, a.Close())
+			awaitFIN(t, c)
+			awaitTimeWaitOf(t, c)
+			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
+		}, tuple.ClosedHere},
+		{"peer, then we by CloseWrite and CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.NoError(t, a.CloseWrite())
+			awaitFIN(t, c)
+			require.NoError(t, c.CloseWrite())
+			awaitFIN(t, a)
+			require.NoError(t, a.Close())
+			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
+		}, tuple.ClosedByPeer},
+		{"peer by RST, then we by CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
+			require.NoError(t, a.SetLinger(0))
+			require.NoError(t, a.Close())
+			require.ErrorIs(t, c.CloseBy(time.Now().Add(soon)), syscall.ECONNRESET)
+		}, tuple.ClosedByPeer},
 		{"we by CloseBy, after the peer", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.CloseWrite())
 			awaitFIN(t, c)
@@ -187,6 +210,15 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			}
 		}
 	}
+}
+
+// awaitTimeWaitOf waits until the kernel has no more of c than TIME_WAIT.
+func awaitTimeWaitOf(t *testing.T, c *dialer.TCPConn) {
+	local, remote := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	require.Eventually(t, func() bool {
+		s, _, err := sockdiag.Lookup(sockdiag.TCP, local, remote)
+		return err == nil && s.State == sockdiag.TimeWait
+	}, soon, time.Millisecond)
 }
 
 // writeAndAwait has a byte from one end arrive at the other, where nobody reads it.

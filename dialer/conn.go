@@ -1,10 +1,14 @@
 package dialer
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ephemera-go/ephemera/internal/sockopt"
@@ -69,22 +73,32 @@ func (c *TCPConn) Abort() error {
 }
 
 // CloseBy is Close when the peer has closed too: it closes the side that writes, drops what arrives until the peer ends its
-// own, and closes; or aborts, if that takes longer than deadline, and then its error Is os.ErrDeadlineExceeded. Nothing of the
-// connection is left behind then but TIME_WAIT. Close returns at once, and leaves a connection whose peer does not answer to the
-// kernel, for minutes.
+// own, and closes. It returns nil if both have ended, and an error that Is syscall.ECONNRESET if the peer reset the connection.
+// If that takes longer than deadline it aborts, and the error Is os.ErrDeadlineExceeded; the zero deadline is none. Nothing of
+// the connection is left behind then but TIME_WAIT, on the side that closed first as ever. Close returns at once, and leaves a
+// connection whose peer does not answer to the kernel, for minutes.
 func (c *TCPConn) CloseBy(deadline time.Time) error {
 	err := c.CloseWrite()
+	if errors.Is(err, syscall.ENOTCONN) { // both ends have shut down, or the peer has reset it, which a Read tells once
+		err = nil
+	}
 	if err == nil {
 		err = c.SetReadDeadline(deadline)
 	}
 	if err == nil {
-		_, err = io.Copy(io.Discard, c.TCPConn)
+		_, err = io.Copy(io.Discard, struct{ io.Reader }{c.TCPConn}) // without WriteTo, which would be in the error
 	}
-	if err != nil {
-		c.Abort()
-		return err
+	switch {
+	case err == nil:
+		return c.Close()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = &net.OpError{
+			Op: "close", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(),
+			Err: fmt.Errorf("the peer did not close in time, so the connection was reset: %w", os.ErrDeadlineExceeded),
+		}
 	}
-	return c.Close()
+	c.Abort()
+	return err
 }
 
 // ending returns how the connection ends if it is closed now, ClosedHere where in doubt. If it is not sure, that is how it

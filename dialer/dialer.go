@@ -42,8 +42,8 @@ type Dialer struct {
 	// a Dialer with another Owner costs nothing.
 	Owner string
 
-	// Raw, if it is set, has tcp dials return bare [*net.TCPConn] instead of TCPConn, for code that looks for that very type.
-	// The Tracker gives their tuples back: see there for when.
+	// Raw, if it is set, has Dial and DialContext return bare [*net.TCPConn] instead of TCPConn, for code that looks for that very
+	// type. The Tracker gives their tuples back, somewhat later than a TCPConn does: see there. DialTCP does not look at it.
 	Raw *Tracker
 
 	// FreeBind is for Sources that are a whole prefix of which the host has a route only, and no interface the addresses: "ip

@@ -34,15 +34,25 @@ type controlPanic struct{ value any }
 
 func (p controlPanic) Error() string { return fmt.Sprintf("panic in Control: %v", p.value) }
 
-// exhaustedError adds to the pool's error what programs look for when a plain dial finds no port: the errno and its text.
-type exhaustedError struct{ err error }
+// usedUpError makes an error of the pool one of a dial. To exhaustion it adds what programs look for when a plain dial finds no
+// port: the errno and its text.
+type usedUpError struct{ err error }
 
-func (e exhaustedError) Error() string        { return e.err.Error() + ": " + syscall.EADDRNOTAVAIL.Error() }
-func (e exhaustedError) Unwrap() error        { return e.err }
-func (e exhaustedError) Is(target error) bool { return target == syscall.EADDRNOTAVAIL }
+func (e usedUpError) Error() string {
+	if errors.Is(e.err, tuple.ErrExhausted) {
+		return e.err.Error() + ": " + syscall.EADDRNOTAVAIL.Error()
+	}
+	return e.err.Error()
+}
+
+func (e usedUpError) Unwrap() error { return e.err }
+
+func (e usedUpError) Is(target error) bool {
+	return target == syscall.EADDRNOTAVAIL && errors.Is(e.err, tuple.ErrExhausted)
+}
 
 // Timeout is for net.OpError, which does not look further than one level.
-func (e exhaustedError) Timeout() bool { return isTimeout(e.err) }
+func (e usedUpError) Timeout() bool { return isTimeout(e.err) }
 
 // isUsedUp reports whether err says that the pool had no tuple, which it may have later.
 func isUsedUp(err error) bool {
@@ -83,7 +93,7 @@ func (e sourceError) Error() string {
 	case sockopt.Supported:
 		fix += fmt.Sprintf(" (ip addr add %v dev ...), or a route for its prefix (ip route add local ... dev lo) and set Dialer.FreeBind", e.source)
 	}
-	return fmt.Sprintf("%v is not an address of this host: %s, or take it out of the pool's Sources: %v", e.source, fix, e.err)
+	return fmt.Sprintf("%v is not an address of this host: %s, or leave from another one: %v", e.source, fix, e.err)
 }
 
 func (e sourceError) Unwrap() error { return e.err }

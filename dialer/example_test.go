@@ -90,12 +90,12 @@ func ExampleDialer_exhausted() {
 func ExampleAdopt() {
 	pool := &tuple.Pool{Ports: alloc.RangeSet(20000, 29999)}
 	adopted, err := dialer.Adopt("tcp", pool)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil {
 		log.Fatal(err)
 	}
 	d := &dialer.Dialer{TCP: pool}
 	go func() {
-		for adopted != nil && adopted.Reserved() > 0 {
+		for adopted.Reserved() > 0 {
 			time.Sleep(time.Minute)
 			if err := adopted.Update(); err != nil {
 				log.Print(err)
@@ -115,4 +115,44 @@ func ExampleAudit() {
 	for _, difference := range differences {
 		fmt.Println(difference)
 	}
+}
+
+// A proxy passes the end of one direction on, and waits for that of the other, but not for ever.
+func ExampleTCPConn() {
+	var d dialer.Dialer
+	proxy := func(client *net.TCPConn, target string) {
+		defer client.Close()
+		c, err := d.Dial("tcp", target)
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		server := c.(*dialer.TCPConn)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			io.Copy(client, server) // splices
+			client.CloseWrite()
+		}()
+		io.Copy(server, client)
+		server.CloseWrite()
+		select {
+		case <-done:
+			server.Close()
+		case <-time.After(time.Minute):
+			server.Abort()
+			<-done
+		}
+	}
+	_ = proxy
+}
+
+// Ports on which somebody listens are better not dialled from.
+func ExampleListenPorts() {
+	listening, err := dialer.ListenPorts("tcp")
+	if err != nil {
+		log.Fatal(err)
+	}
+	d := &dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(1024, 65535).Difference(listening)}}
+	_ = d // dial
 }

@@ -14,7 +14,8 @@ import (
 
 // ListenPacket opens a socket that is connected to nobody, as [net.ListenConfig.ListenPacket] does: a QUIC transport, which
 // serves all its peers by one port. For the networks udp, udp4 and udp6 it is a [*UDPConn]; every other network is passed on.
-// The Control of NetDialer is called, with the local address.
+// The Control of NetDialer is called, with the local address. The pool's Sources do not choose that: name one of them in
+// address, or the socket is bound to all; FreeBind holds.
 //
 // While the socket lives, its port is its own: on Linux no dial leaves from it, from the same address, so that no connected
 // socket takes its peers' datagrams. The kernel sees to that, whichever pool or process the other socket is of: a dial that
@@ -27,21 +28,16 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 	if !isUDP(network) || !sockopt.Supported {
 		return d.listenPacket(ctx, network, address)
 	}
-	pool, err := d.pool(true)
+	handedOut, err := d.udpPorts()
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	handedOut := pool.Ports
-	if handedOut.IsZero() {
-		handedOut = alloc.RangeSet(1024, 65535)
 	}
 	if address == "" { // any, to net
 		address = ":0"
 	}
 	host, service, err := net.SplitHostPort(address)
 	if err != nil || service != "0" && service != "" {
-		conn, err := d.listenPacket(ctx, network, address)
-		return conn, explainListen(err, handedOut)
+		return d.listenPacket(ctx, network, address)
 	}
 	ephemeral, _ := HostPorts() // where they are not to be had, the dynamic ones have to do
 	reserved, _ := reservedPorts()
@@ -59,6 +55,18 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 	return d.listenPacket(ctx, network, address)
 }
 
+// udpPorts returns the ports that dials leave from.
+func (d *Dialer) udpPorts() (alloc.Set, error) {
+	pool, err := d.pool(true)
+	switch {
+	case err != nil:
+		return alloc.Set{}, err
+	case pool.Ports.IsZero():
+		return alloc.RangeSet(1024, 65535), nil
+	}
+	return pool.Ports, nil
+}
+
 func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	user := userControl(d.netDialer())
 	lc := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
@@ -71,11 +79,16 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 			return nil
 		}
 		var err error
-		return cmp.Or(c.Control(func(fd uintptr) { err = sockopt.KeepPort(int(fd)) }), err)
+		control := c.Control(func(fd uintptr) {
+			if err = sockopt.KeepPort(int(fd)); err == nil && d.FreeBind {
+				err = sockopt.FreeBind(int(fd))
+			}
+		})
+		return cmp.Or(control, err)
 	}}
 	conn, err := lc.ListenPacket(ctx, network, address)
 	if err != nil {
-		return nil, err
+		return nil, d.explainListen(err)
 	}
 	if u, ok := conn.(*net.UDPConn); ok {
 		return newUDPConn(u, lease{}), nil
@@ -83,14 +96,23 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 	return conn, nil
 }
 
-// explainListen says more of an error for a port that was asked for by number, where dials leave from it too.
-func explainListen(err error, handedOut alloc.Set) error {
+// explainListen says more of an error where the errno alone would mislead: dials leave from the port too, or the address is
+// not on the host.
+func (d *Dialer) explainListen(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || !errors.Is(err, syscall.EADDRINUSE) {
+	if !ok {
 		return err
 	}
-	if addr, ok := op.Addr.(*net.UDPAddr); ok && handedOut.Contains(uint16(addr.Port)) {
+	addr, ok := op.Addr.(*net.UDPAddr)
+	if !ok {
+		return err
+	}
+	ports, _ := d.udpPorts()
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && ports.Contains(uint16(addr.Port)):
 		op.Err = fmt.Errorf("dials leave from this port too, and may have it: take it out of the Ports of the Dialer's UDP pool: %w", op.Err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		op.Err = sourceError{addr.AddrPort().Addr().Unmap(), d.FreeBind, op.Err}
 	}
 	return err
 }

@@ -58,6 +58,11 @@ func TestWholePrefixAsSources(t *testing.T) {
 				}
 				require.Equal(t, tuple.Stats{InUse: 200, Destinations: 1}, p.Stats())
 				require.Equal(t, tuple.Stats{InUse: 200, Destinations: 1}, u.Stats())
+
+				one := netip.MustParsePrefix(c.prefix).Addr().Next()
+				l, err := d.ListenPacket(t.Context(), "udp", net.JoinHostPort(one.String(), "0"))
+				require.NoError(t, err)
+				require.NoError(t, l.Close())
 			})
 		}
 	}
@@ -86,6 +91,9 @@ func TestSourceThatIsNotOnTheHost(t *testing.T) {
 				require.Equal(t, tuple.Stats{}, p.Stats())
 			})
 		}
+		_, err := new(dialer.Dialer).ListenPacket(t.Context(), "udp", net.JoinHostPort(netip.MustParsePrefix(c.source).Addr().String(), "0"))
+		require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+		require.ErrorContains(t, err, c.fix)
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 //
 // A tuple comes back when its socket is destroyed: closed by all who have its descriptor, and done with what it still had to
 // send. It then rests as the pool's CoolDown says: of tuple.ClosedHere if the kernel has TIME_WAIT there, and else of
-// tuple.ClosedByPeer, for a reset leaves no trace. That is some 100 µs after
-// close(2), so whoever dials again at once may not have it yet. If messages of the kernel are lost, because sockets are
-// destroyed faster than they are read, it compares all that it follows with the kernel's tables; then a connection that the
-// peer has reset, for which the kernel has no tuple any more, gives its own back before it is closed.
+// tuple.ClosedByPeer, for a reset leaves no trace. Until the kernel has said so the tuple is in use: 0.1 ms after close(2), tens
+// of ms on a busy machine. So whoever closes and dials all the time needs ports to spare, or a Dialer.Wait. If messages of the
+// kernel are lost, because sockets are destroyed faster than they are read, it compares all that it follows with the kernel's
+// tables; then a connection that the peer has reset, for which the kernel has no tuple any more, gives its own back before it is
+// closed.
 //
 // It needs Linux, and no privilege; elsewhere its methods, and dials with it, fail with an error that Is
 // [errors.ErrUnsupported]. It follows connections in the network namespace of the thread that first used it. Multipath TCP

@@ -130,7 +130,7 @@ func TestContextThatHasEndedComesFirst(t *testing.T) {
 	reset(c)
 }
 
-// A quota of the pool is what a dial waits for like a free port, and its error is what a plain dial finds no port with.
+// A quota of the pool is what a dial waits for like a free port, but its error is not that of a plain dial that finds no port.
 func TestWaitForAQuota(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
@@ -145,8 +145,8 @@ func TestWaitForAQuota(t *testing.T) {
 		t.Helper()
 		require.ErrorIs(t, err, tuple.ErrQuota)
 		require.NotErrorIs(t, err, tuple.ErrExhausted)
-		require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
-		require.ErrorContains(t, err, syscall.EADDRNOTAVAIL.Error())
+		require.NotErrorIs(t, err, syscall.EADDRNOTAVAIL)
+		require.NotContains(t, err.Error(), syscall.EADDRNOTAVAIL.Error())
 		return err.(net.Error)
 	}
 	_, err = (&dialer.Dialer{TCP: p}).Dial("tcp", to.addr())

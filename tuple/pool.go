@@ -40,8 +40,8 @@ type Pool struct {
 	Policy Policy
 
 	// MaxTuples, MaxPerDestination and MaxPerOwner are quotas: how many tuples may be held, in use or retired, in all, in one
-	// port space (that is, towards one destination, unless there is a Scope) and for one Request.Owner. 0 means that there is
-	// no such quota. A tuple counts until it has cooled down, for what a quota protects, a NAT's ports or a subscriber's share,
+	// port space (that is, towards one destination, unless there is a Scope) and for one Request.Owner; what has no Owner is
+	// nobody's, and not limited by the last. 0 means that there is no such quota. A tuple counts until it has cooled down, for what a quota protects, a NAT's ports or a subscriber's share,
 	// is busy until then; ReuseRetired does not change that, but for MaxPerDestination, where it takes nothing more to reuse
 	// one. Reserve, which says what is so, counts and is not refused.
 	//

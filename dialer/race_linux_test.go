@@ -50,7 +50,7 @@ func TestSilentFamilyFallsBackAfterTheDelay(t *testing.T) {
 	}
 	blackhole(t, "[::1]:9000")
 	listen(t, "tcp", "127.0.0.1:9000")
-	for _, delay := range []time.Duration{0, time.Millisecond} {
+	for _, delay := range []time.Duration{0, 20 * time.Millisecond} {
 		d, dialled := raceDialer("40000-40999", delay)
 		c := dial(t, d, "both.test:9000")
 		require.Equal(t, []string{"[::1]:9000", "127.0.0.1:9000"}, dialled())

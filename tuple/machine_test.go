@@ -282,9 +282,10 @@ func (m *machine) Retire(t *rapid.T) {
 func (m *machine) Reserve(t *rapid.T) {
 	u := m.drawTuple(t)
 	want := m.held[m.key(u)] == nil && m.portsOf(u.Src().Addr()).Contains(u.Src().Port()) && u.IsValid()
-	require.Equal(t, want, m.pool.Reserve(u), "Reserve(%v)", u)
+	owner := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")
+	require.Equal(t, want, m.pool.ReserveFor(u, owner), "ReserveFor(%v, %q)", u, owner)
 	if want {
-		m.held[m.key(u)] = &holding{tuple: u}
+		m.held[m.key(u)] = &holding{tuple: u, owner: owner}
 	}
 }
 

@@ -190,13 +190,16 @@ func (p *Pool) quick(dst netip.AddrPort, wait bool) (t Tuple, done bool, err err
 
 // Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
 // is not in Sources, or its port is not in Ports. Nor does it take anything from a Pool that is closed.
-func (p *Pool) Reserve(t Tuple) bool {
+func (p *Pool) Reserve(t Tuple) bool { return p.ReserveFor(t, "") }
+
+// ReserveFor is Reserve for an owner, in whose MaxPerOwner it counts; "" is nobody.
+func (p *Pool) ReserveFor(t Tuple, owner string) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
 	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	ok = ok && pl.err == nil && sh.reserve(key, hash, h, pl)
+	ok = ok && pl.err == nil && sh.reserve(&ask{key: key, hash: hash, owner: owner}, h, pl)
 	mu.Unlock()
 	if ok && p.Trace != nil {
 		p.Trace.acquired(pl.tuple(key, h, &t), 0)

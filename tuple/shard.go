@@ -124,7 +124,8 @@ func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, o
 }
 
 // reserve takes this tuple towards key. It fails if it is in use or retired, or its port is not one of the pool's.
-func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
+func (sh *shard) reserve(a *ask, h hold, pl *plan) bool {
+	key, hash := a.key, a.hash
 	sh.settle(pl)
 	e := sh.entries(key)
 	at, found := e.find(key, hash)
@@ -143,7 +144,7 @@ func (sh *shard) reserve(key dstKey, hash uint64, h hold, pl *plan) bool {
 	default:
 		e.addLarge(key, hash, pl).reserve(h, pl)
 	}
-	sh.took(&ask{key: key}, h, pl)
+	sh.took(a, h, pl)
 	return true
 }
 

@@ -87,6 +87,9 @@ func request(message []byte) error {
 // with 16 busy processes on 2 CPUs, one connect in eight came between the two,
 // and failed a second later with "network is unreachable".
 func awaitAddr(addr netip.Addr) error {
+	if addr.IsLinkLocalUnicast() {
+		addr = addr.WithZone("lo")
+	}
 	c, err := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package dialer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 )
@@ -14,7 +15,7 @@ import (
 // With a port it names both; a port that the pool has is taken into use there. NetDialer.LocalAddr is not used.
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*TCPConn, error) {
 	if !isTCP(network) {
-		return nil, unknownNetwork(network)
+		return nil, d.unknownNetwork(network, false, laddr, raddr)
 	}
 	conn, err := d.dialAddrPort(ctx, network, laddr, raddr)
 	if err != nil {
@@ -26,7 +27,7 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 // DialUDP is DialTCP for the networks udp, udp4 and udp6.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*UDPConn, error) {
 	if !isUDP(network) {
-		return nil, unknownNetwork(network)
+		return nil, d.unknownNetwork(network, true, laddr, raddr)
 	}
 	conn, err := d.dialAddrPort(ctx, network, laddr, raddr)
 	if err != nil {
@@ -35,8 +36,9 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 	return conn.(*UDPConn), nil
 }
 
-func unknownNetwork(network string) error {
-	return &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+func (d *Dialer) unknownNetwork(network string, udp bool, laddr, raddr netip.AddrPort) error {
+	c := call{nd: d.netDialer(), network: network, udp: udp}
+	return c.opError(laddr, raddr, net.UnknownNetworkError(network))
 }
 
 func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
@@ -53,8 +55,11 @@ func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr 
 	if err != nil {
 		return nil, c.opError(laddr, raddr, err)
 	}
-	if !raddr.Addr().IsValid() {
-		return nil, c.opError(laddr, raddr, errors.New("missing address"))
+	address := raddr.String()
+	if !raddr.Addr().IsValid() { // the local system, if there is a port
+		if address = fmt.Sprint(":", raddr.Port()); raddr.Port() == 0 {
+			return nil, c.opError(laddr, raddr, errors.New("missing address"))
+		}
 	}
 	ip := laddr.Addr().Unmap()
 	if ip.IsUnspecified() {
@@ -64,5 +69,9 @@ func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr 
 	if ip.IsValid() && laddr.Port() == 0 && len(c.pool.Sources) > 0 {
 		c.source = ip.WithZone("")
 	}
-	return c.dial(ctx, raddr.String())
+	conn, err := c.dial(ctx, address)
+	if op, ok := err.(*net.OpError); ok && op.Addr == nil && raddr.IsValid() {
+		op.Addr = c.netAddr(raddr)
+	}
+	return conn, err
 }

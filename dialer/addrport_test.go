@@ -135,6 +135,7 @@ func TestAddrPortErrors(t *testing.T) {
 		{"", at("[::1]:0"), to, "of another address family"},
 		{"", at("[::1]:80"), to, "of another address family"},
 		{"9", anywhere, to, "unknown network"},
+		{"", to, to, "connected to itself"},
 	} {
 		for _, network := range []string{"tcp", "udp"} {
 			_, err := dialAddrPort(t, d, network+c.network, c.laddr, c.raddr)
@@ -143,10 +144,14 @@ func TestAddrPortErrors(t *testing.T) {
 			op := err.(*net.OpError)
 			require.Equal(t, "dial", op.Op)
 			require.Equal(t, network+c.network, op.Net)
+			require.Equal(t, c.raddr.IsValid(), op.Addr != nil, "the address is known")
 			require.NotEmpty(t, op.Error())
 		}
 	}
-	_, err := d.DialTCP(context.Background(), "udp", anywhere, to)
+	c, err := d.DialTCP(context.Background(), "tcp4", anywhere, netip.AddrPortFrom(netip.Addr{}, to.Port()))
+	require.NoError(t, err, "a port alone is the local system's")
+	require.NoError(t, c.Abort())
+	_, err = d.DialTCP(context.Background(), "udp", anywhere, to)
 	require.ErrorAs(t, err, new(net.UnknownNetworkError))
 	_, err = d.DialUDP(context.Background(), "tcp", anywhere, to)
 	require.ErrorAs(t, err, new(net.UnknownNetworkError))

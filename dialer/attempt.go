@@ -35,6 +35,7 @@ type attempt struct {
 	until   time.Time // when Wait is over; zero before it has begun
 	facts   *kernelFacts
 	bind    bool // the kernel's own choice was of no use
+	aside   []tuple.Tuple
 	socket  socketControl
 }
 
@@ -44,6 +45,7 @@ func (a *attempt) dial(ctx context.Context) (net.Conn, error) {
 	if a.local.Port() != 0 {
 		return a.dialFrom(ctx)
 	}
+	defer a.parkAside()
 	for {
 		t, err := a.acquire(ctx)
 		if err != nil {
@@ -65,13 +67,16 @@ func (a *attempt) dialFrom(ctx context.Context) (net.Conn, error) {
 	if !src.Addr().IsValid() {
 		src = netip.AddrPortFrom(unspecified(a.remote.Addr()), src.Port())
 	}
+	if sameAddrPort(src, a.remote) {
+		return nil, a.opError(a.local, a.remote, errSelf)
+	}
 	t := tuple.From(src, a.remote)
 	for {
 		pool := a.pool
-		if !pool.Reserve(t) {
-			if pool.Contains(t) {
-				return nil, a.opError(a.local, a.remote, errPortInUse)
-			}
+		switch reserve(pool, t, a.Owner) {
+		case tuple.InUse, tuple.Retired:
+			return nil, a.opError(a.local, a.remote, errPortInUse)
+		case tuple.Foreign:
 			pool = nil
 		}
 		conn, err := a.try(ctx, t, pool)
@@ -97,7 +102,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 			ctx = waiting
 		}
 		before := err
-		t, err = a.pool.AcquireFor(ctx, request)
+		t, err = a.wait(ctx, request)
 		if err != nil && !isUsedUp(err) && ctx.Err() != nil {
 			err = withReason(before, ctx.Err()) // it had ended before the wait began
 		}
@@ -106,6 +111,39 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 		err = usedUpError{err}
 	}
 	return t, err
+}
+
+func (a *attempt) wait(ctx context.Context, r tuple.Request) (tuple.Tuple, error) {
+	for len(a.aside) > 0 {
+		short, cancel := context.WithTimeout(ctx, parked)
+		t, err := a.pool.AcquireFor(short, r)
+		cancel()
+		if err == nil || ctx.Err() != nil || short.Err() == nil {
+			return t, err
+		}
+		a.parkAside() // they are worth another try
+		if t, err := a.pool.TryAcquireFor(r); !isUsedUp(err) {
+			return t, err
+		}
+	}
+	return a.pool.AcquireFor(ctx, r)
+}
+
+// park keeps back a tuple that the kernel says is taken. A pool with ReuseRetired would hand it out again at once, and so for
+// ever: there it stays in use until the attempt is over.
+func (a *attempt) park(l lease) {
+	if l.pool != nil && l.pool.ReuseRetired {
+		a.aside = append(a.aside, l.tuple)
+		return
+	}
+	l.rest(parked)
+}
+
+func (a *attempt) parkAside() {
+	for _, t := range a.aside {
+		lease{a.pool, t}.rest(parked)
+	}
+	a.aside = nil
 }
 
 // try connects from the tuple t, which is held in pool, or in none if pool is nil. The error is errTaken if the kernel
@@ -119,6 +157,8 @@ func (a *attempt) try(ctx context.Context, t tuple.Tuple, pool *tuple.Pool) (con
 		case conn != nil:
 		case rest == asItEnded:
 			held.end(how)
+		case rest == parked:
+			a.park(held)
 		default:
 			held.rest(rest)
 		}
@@ -181,8 +221,11 @@ func (a *attempt) settle(held lease, got netip.AddrPort, l lane) (lease, error) 
 			return held, errTaken
 		}
 		return held, errLane
-	case another && !held.moveTo(real) && l == kernelLane && (!controlled || held.pool.Contains(real)):
-		return held, errTaken // it cools down in the pool for longer than in the kernel, or the sysctl has changed
+	case another:
+		moved, state := held.moveTo(real, a.Owner)
+		if !moved && l == kernelLane && (!controlled || state != tuple.Foreign) {
+			return held, errTaken // it cools down in the pool for longer than in the kernel, or the sysctl has changed
+		}
 	}
 	return held, nil
 }

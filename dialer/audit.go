@@ -17,7 +17,8 @@ const (
 // Audit compares what the pool holds with the sockets that the kernel has, tuple by tuple, and returns what differs, in the order
 // of Tuple.Compare. The network is "tcp" or "udp"; a nil pool is the one of every Dialer that has none for it. These differ:
 //
-//   - a tuple that is in use, and has no socket. So does a connection that the peer has reset and that is not closed yet;
+//   - a tuple that is in use, and has no socket. So does a connection that the peer has reset and that is not closed yet, and one
+//     that is closed and whose Tracker has not heard of it yet;
 //   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT. So does for a moment one that we have
 //     closed after the peer did (LAST-ACK), and one whose peer closed long after us: the pool counts 60 seconds from our close,
 //     the kernel from the peer's;

@@ -155,12 +155,28 @@ func (l lease) rest(d time.Duration) {
 	}
 }
 
-// moveTo exchanges the tuple for the one that the kernel chose, if the pool has that one to give.
-func (l *lease) moveTo(t tuple.Tuple) bool {
-	if l.pool == nil || !l.pool.Reserve(t) {
-		return false
+// moveTo exchanges the tuple for the one that the kernel chose, if the pool has that one to give. What it says otherwise is how
+// that stands in the pool.
+func (l *lease) moveTo(t tuple.Tuple, owner string) (ok bool, state tuple.State) {
+	if l.pool == nil {
+		return false, tuple.Foreign
+	}
+	if state := reserve(l.pool, t, owner); state != tuple.Free {
+		return false, state
 	}
 	l.rest(0)
 	l.tuple = t
-	return true
+	return true, tuple.InUse
+}
+
+// reserve takes t into use if it is free, and returns how it stood.
+func reserve(p *tuple.Pool, t tuple.Tuple, owner string) tuple.State {
+	for {
+		if p.ReserveFor(t, owner) {
+			return tuple.Free
+		}
+		if state := p.State(t); state != tuple.Free { // else it has come free meanwhile
+			return state
+		}
+	}
 }

@@ -30,7 +30,8 @@ type Dialer struct {
 	//
 	// The kernel keeps TCP sockets with one tuple apart, whoever dials, but accepts two UDP sockets with one: there the pool
 	// keeps them apart. Where two pools, in other processes for instance, have the same source, give each a slice of the ports
-	// (alloc.Set.Slice), or set ExclusiveUDP.
+	// (alloc.Set.Slice), or set ExclusiveUDP. A broadcast address, which a prefix of IPv4 has, is no source for UDP: the kernel
+	// sends from another one without a word.
 	TCP, UDP *tuple.Pool
 
 	// Wait is how long a dial may wait for a free tuple towards an address, first come first served, within what NetDialer

@@ -21,6 +21,9 @@ var errLane = errors.New("the kernel's range of ephemeral ports has changed")
 // errPortInUse is the error for a local port that the caller asked for by number.
 var errPortInUse = fmt.Errorf("the local port is in use towards this address already: %w", syscall.EADDRINUSE)
 
+// errSelf is the error for a local and a remote end that are the same.
+var errSelf = fmt.Errorf("the local end is the remote end, so it would be connected to itself: %w", syscall.EADDRINUSE)
+
 // errExited is the error for a caller's Control that ended the goroutine of one of several attempts.
 var errExited = errors.New("the Control of NetDialer called runtime.Goexit")
 

@@ -29,15 +29,28 @@ func (a *attempt) connectAlone(ctx context.Context, t tuple.Tuple, l lane) (net.
 // A look alone would let two processes pass that look before either connects; and afterwards the kernel, asked for a tuple that
 // two sockets have, names only one of them. So whoever looks holds a lock of the tuple's name meanwhile.
 func (a *attempt) excludeOthers(t tuple.Tuple) (unlock func(), err error) {
-	port := t.Src().Port()
-	unlock, err = sockopt.Lock(fmt.Sprintf("ephemera/udp/%d->%v", port, t.Dst())) // no source: it may be known to one alone
+	local := a.localOf(t)
+	if !local.Addr().IsValid() {
+		source, err := sourceThrough(local.Port(), a.remote.Addr())
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, errTaken // a socket that shares its port with nobody
+		}
+		if err != nil {
+			return nil, err
+		}
+		local = netip.AddrPortFrom(source, local.Port())
+	}
+	unlock, err = sockopt.Lock(fmt.Sprintf("ephemera/udp/%v", tuple.From(local, a.remote)))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, errTaken
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = a.lookFor(t)
+	taken, err := hasUDP(local, a.remote)
+	if taken {
+		err = errTaken
+	}
 	if err != nil {
 		unlock()
 		return nil, err
@@ -45,30 +58,29 @@ func (a *attempt) excludeOthers(t tuple.Tuple) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// lookFor returns errTaken if the kernel has a connected UDP socket with the tuple t.
-func (a *attempt) lookFor(t tuple.Tuple) error {
-	local := a.localOf(t)
-	if !local.Addr().IsValid() {
-		source, err := sourceThrough(local.Port(), a.remote)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return errTaken // a socket that shares its port with nobody
-		}
-		if err != nil {
-			return err
-		}
-		local = netip.AddrPortFrom(source, local.Port())
+// hasUDP reports whether the kernel has a connected UDP socket with these ends. A link-local one is bound to a device, so that
+// only a walk of all sockets finds it.
+func hasUDP(local, remote netip.AddrPort) (found bool, err error) {
+	if !remote.Addr().IsLinkLocalUnicast() {
+		_, found, err = sockdiag.Lookup(sockdiag.UDP, local, remote)
+		return found, err
 	}
-	_, found, err := sockdiag.Lookup(sockdiag.UDP, local, a.remote)
-	if found {
-		return errTaken
+	q := sockdiag.Query{
+		Protocol: sockdiag.UDP, States: sockdiag.StatesOf(sockdiag.Established),
+		Local: sockdiag.At(local), Remote: sockdiag.At(remote),
 	}
-	return err
+	for _, err := range q.All() {
+		return err == nil, err
+	}
+	return false, nil
 }
 
-// sourceThrough is sourceFor by a given port, so that it works when the kernel has no port of its own choice left.
-func sourceThrough(port uint16, remote netip.AddrPort) (netip.Addr, error) {
+// sourceThrough returns the source address that the kernel takes towards an address from a given port, so that it works when
+// the kernel has no port of its own choice left. It asks for port 0 there, from which nothing ever comes: for this moment there
+// may be two sockets with one tuple.
+func sourceThrough(port uint16, to netip.Addr) (netip.Addr, error) {
 	network := "udp4"
-	if remote.Addr().Is6() {
+	if to.Is6() {
 		network = "udp6"
 	}
 	d := net.Dialer{
@@ -78,9 +90,9 @@ func sourceThrough(port uint16, remote netip.AddrPort) (netip.Addr, error) {
 			return err
 		},
 	}
-	conn, err := d.Dial(network, remote.String())
+	conn, err := d.Dial(network, netip.AddrPortFrom(to, 0).String())
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, errors.Unwrap(err)
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil

@@ -71,3 +71,6 @@ func (t *Tracker) Followed() map[tuple.Tuple]bool {
 	}
 	return all
 }
+
+// Reserve is reserve.
+func Reserve(p *tuple.Pool, t tuple.Tuple, owner string) tuple.State { return reserve(p, t, owner) }

@@ -38,14 +38,15 @@ func (h *hostPool) get() (*tuple.Pool, error) {
 		return h.pool, nil
 	}
 	ports, err := HostPorts()
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+	can, err2 := kernelHas()
+	listening, err3 := ListenPorts(h.network)
+	if err := errors.Join(err, err2, err3); errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return nil, err
 	}
 	if err != nil || ports.Len() == 0 {
 		ports = dynamicPorts()
 	}
-	can, _ := kernelHas()
-	if listening, err := ListenPorts(h.network); err == nil && (can.PortRange || h.network == "udp") {
+	if err3 == nil && (can.PortRange || h.network == "udp") {
 		if rest := ports.Difference(listening); rest.Len() > 0 {
 			ports = rest
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"github.com/ephemera-go/ephemera/alloc"
@@ -48,7 +49,7 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 			break
 		}
 		conn, err := d.listenPacket(ctx, network, net.JoinHostPort(host, fmt.Sprint(port)))
-		if !errors.Is(err, syscall.EADDRINUSE) {
+		if !isSyscall(err, "bind") || !errors.Is(err, syscall.EADDRINUSE) { // which a Control may say too
 			return conn, err
 		}
 	}
@@ -69,6 +70,9 @@ func (d *Dialer) udpPorts() (alloc.Set, error) {
 
 func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	user := userControl(d.netDialer())
+	host, _, _ := net.SplitHostPort(address)
+	ip, _ := netip.ParseAddr(host)
+	group := ip.IsMulticast()
 	lc := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
 		if user != nil {
 			if err := user(ctx, network, address, c); err != nil {
@@ -80,7 +84,10 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 		}
 		var err error
 		control := c.Control(func(fd uintptr) {
-			if err = sockopt.KeepPort(int(fd)); err == nil && d.FreeBind {
+			if !group { // whose ports net lets others share
+				err = sockopt.KeepPort(int(fd))
+			}
+			if err == nil && d.FreeBind {
 				err = sockopt.FreeBind(int(fd))
 			}
 		})

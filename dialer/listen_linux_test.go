@@ -121,6 +121,19 @@ func TestListenPacketCallsControl(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EPERM)
 }
 
+// Several may listen on a port of a multicast address, as by net.
+func TestListenPacketSharesMulticast(t *testing.T) {
+	if !netns.Isolate(t) {
+		return
+	}
+	d := &dialer.Dialer{UDP: pool("20000")}
+	for range 2 {
+		c, err := d.ListenPacket(t.Context(), "udp4", "224.0.0.251:5353")
+		require.NoError(t, err)
+		defer c.Close()
+	}
+}
+
 // What is no UDP address is what it is to net.
 func TestListenPacketOfOtherNetworks(t *testing.T) {
 	d := new(dialer.Dialer)

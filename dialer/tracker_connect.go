@@ -39,6 +39,7 @@ func (c connecting) control(ctx context.Context, network, address string, raw sy
 		return &net.AddrError{Err: "NetDialer.LocalAddr is of another address family", Addr: address}
 	}
 	a := &attempt{call: c.call, remote: remote}
+	defer a.parkAside()
 	for {
 		if user != nil {
 			if err := user(ctx, network, address, raw); err != nil {
@@ -91,7 +92,11 @@ func (a *attempt) begin(fd int, t tuple.Tuple, tracker *Tracker) error {
 		}
 		rest = timeWait
 	}
-	held.rest(rest)
+	if rest == parked {
+		a.park(held)
+	} else {
+		held.rest(rest)
+	}
 	return err
 }
 

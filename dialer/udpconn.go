@@ -17,6 +17,9 @@ import (
 // A UDPConn comes from a Dialer and must not be copied. It is safe for concurrent use as a net.UDPConn is. One that is
 // never closed gives its tuple back when it is garbage-collected, as its file descriptor is.
 //
+// File makes a second descriptor of the same socket. Close does not end that, and the kernel lets others have the tuple then:
+// close it first.
+//
 // On Linux, what others sent to the port before the socket was connected is dropped before the dial returns. A datagram
 // that the kernel is just delivering at that instant may still come through; ReadFrom and ReadMsgUDP name its sender.
 type UDPConn struct {

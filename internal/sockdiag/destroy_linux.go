@@ -42,18 +42,21 @@ type Watcher struct {
 // Watch starts to listen: what is destroyed from now on will be told. The receive buffer is of that many bytes, or of the
 // usual size if it is 0. It needs no privilege. The error is one that Is [errors.ErrUnsupported] where the kernel has no
 // sock_diag for TCP, or a syscall.Errno.
-func Watch(buffer int) (w *Watcher, err error) {
+func Watch(buffer int) (*Watcher, error) {
 	runtime.LockOSThread() // all sockets in one network namespace
 	defer runtime.UnlockOSThread()
-	w = &Watcher{events: -1, stop: -1, buf: make([]byte, lookupBuffer)}
-	defer func() {
-		if err != nil {
-			w.Close()
-		}
-	}()
+	w := &Watcher{events: -1, stop: -1, buf: make([]byte, lookupBuffer)}
+	if err := w.open(buffer); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *Watcher) open(buffer int) (err error) {
 	w.events, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, unsupportedBy(os.NewSyscallError("socket", err))
+		return unsupportedBy(os.NewSyscallError("socket", err))
 	}
 	if buffer != 0 {
 		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
@@ -61,24 +64,24 @@ func Watch(buffer int) (w *Watcher, err error) {
 		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, destroyBuffer)
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("setsockopt SO_RCVBUF", err)
+		return os.NewSyscallError("setsockopt SO_RCVBUF", err)
 	}
 	if err := unix.Bind(w.events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: destroyGroups}); err != nil {
-		return nil, unsupportedBy(os.NewSyscallError("bind", err))
+		return unsupportedBy(os.NewSyscallError("bind", err))
 	}
 	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, os.NewSyscallError("eventfd", err)
+		return os.NewSyscallError("eventfd", err)
 	}
 	if w.asks, err = open(walkBuffer); err != nil {
-		return nil, err
+		return err
 	}
 	// A kernel without tcp_diag accepts the bind and stays silent: a question, which no socket matches, tells.
 	for _, err := range w.All(Query{States: StatesOf(Listen), Local: Match{Ports: []PortRange{{First: 0}}}}) {
 		if err != nil {
-			return nil, unsupportedBy(err)
+			return unsupportedBy(err)
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // unsupportedBy adds to an error with which a kernel says that it has no sock_diag that it Is errors.ErrUnsupported.
@@ -104,6 +107,11 @@ func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bo
 		return false, os.ErrClosed
 	}
 	for n := 0; lost || n < destroyBatch; n++ {
+		if n%destroyBatch == destroyBatch-1 { // sockets may be destroyed as fast as this reads
+			if _, err := unix.Poll(fds[1:], 0); err == nil && fds[1].Revents != 0 {
+				return lost, os.ErrClosed
+			}
+		}
 		size, _, _, from, err := unix.Recvmsg(w.events, w.buf, nil, 0)
 		kernel, ok := from.(*unix.SockaddrNetlink)
 		switch {

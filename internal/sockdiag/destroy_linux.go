@@ -1,12 +1,12 @@
 package sockdiag
 
 import (
-	"encoding/binary"
 	"errors"
 	"iter"
 	"net/netip"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,10 +33,11 @@ const (
 //
 // A Watcher comes from Watch and must not be copied. Stop may be called at any time; all else by one goroutine at a time.
 type Watcher struct {
-	events int // the netlink socket of the multicast groups
-	stop   int // an eventfd
-	buf    []byte
-	asks   *conn
+	events   *os.File // the netlink socket of the multicast groups, for the runtime to wait for
+	raw      syscall.RawConn
+	draining bool // messages were lost, and more wait
+	buf      []byte
+	asks     *conn
 }
 
 // Watch starts to listen: what is destroyed from now on will be told. The receive buffer is of that many bytes, or of the
@@ -45,32 +46,42 @@ type Watcher struct {
 func Watch(buffer int) (*Watcher, error) {
 	runtime.LockOSThread() // all sockets in one network namespace
 	defer runtime.UnlockOSThread()
-	w := &Watcher{events: -1, stop: -1, buf: make([]byte, lookupBuffer)}
-	if err := w.open(buffer); err != nil {
+	fd, err := listenDestroyed(buffer)
+	if err != nil {
+		return nil, err
+	}
+	w := &Watcher{events: os.NewFile(uintptr(fd), "sock_diag"), buf: make([]byte, lookupBuffer)}
+	if err := w.open(); err != nil {
 		w.Close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *Watcher) open(buffer int) (err error) {
-	w.events, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
+func listenDestroyed(buffer int) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return unsupportedBy(os.NewSyscallError("socket", err))
+		return -1, unsupportedBy(os.NewSyscallError("socket", err))
 	}
 	if buffer != 0 {
-		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
-	} else if err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, destroyBuffer); err != nil {
-		err = unix.SetsockoptInt(w.events, unix.SOL_SOCKET, unix.SO_RCVBUF, destroyBuffer)
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	} else if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, destroyBuffer); err != nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, destroyBuffer)
 	}
 	if err != nil {
-		return os.NewSyscallError("setsockopt SO_RCVBUF", err)
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("setsockopt SO_RCVBUF", err)
 	}
-	if err := unix.Bind(w.events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: destroyGroups}); err != nil {
-		return unsupportedBy(os.NewSyscallError("bind", err))
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: destroyGroups}); err != nil {
+		_ = unix.Close(fd)
+		return -1, unsupportedBy(os.NewSyscallError("bind", err))
 	}
-	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return os.NewSyscallError("eventfd", err)
+	return fd, nil
+}
+
+func (w *Watcher) open() (err error) {
+	if w.raw, err = w.events.SyscallConn(); err != nil {
+		return err
 	}
 	if w.asks, err = open(walkBuffer); err != nil {
 		return err
@@ -99,37 +110,37 @@ func unsupportedBy(err error) error {
 // emptied, which Next has done. All that is asked about from then on holds. The error is [os.ErrClosed] once Stop was
 // called.
 func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bool, err error) {
-	fds := []unix.PollFd{{Fd: int32(w.events), Events: unix.POLLIN}, {Fd: int32(w.stop), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, int(max(timeout.Milliseconds(), 0))); err != nil && !errors.Is(err, unix.EINTR) {
-		return false, os.NewSyscallError("poll", err)
-	}
-	if fds[1].Revents != 0 {
+	if err := w.events.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return false, os.ErrClosed
 	}
-	for n := 0; lost || n < destroyBatch; n++ {
-		if n%destroyBatch == destroyBatch-1 { // sockets may be destroyed as fast as this reads
-			if _, err := unix.Poll(fds[1:], 0); err == nil && fds[1].Revents != 0 {
-				return lost, os.ErrClosed
+	var failed error
+	err = w.raw.Read(func(fd uintptr) (done bool) {
+		for n := range destroyBatch {
+			size, _, _, from, err := unix.Recvmsg(int(fd), w.buf, nil, 0)
+			kernel, ok := from.(*unix.SockaddrNetlink)
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				lost, w.draining = w.draining, false
+				return lost || n > 0
+			case errors.Is(err, unix.EINTR):
+			case errors.Is(err, unix.ENOBUFS):
+				// Until the queue is empty the kernel drops every further message, and does not say so again
+				// (NETLINK_S_CONGESTED in net/netlink/af_netlink.c).
+				w.draining = true
+			case err != nil:
+				failed = os.NewSyscallError("recvmsg", err)
+				return true
+			case w.draining, !ok, kernel.Pid != 0:
+			default:
+				eachDestroyed(w.buf[:size], each)
 			}
 		}
-		size, _, _, from, err := unix.Recvmsg(w.events, w.buf, nil, 0)
-		kernel, ok := from.(*unix.SockaddrNetlink)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			return lost, nil
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ENOBUFS):
-			// Until the queue is empty the kernel drops every further message, and does not say so again
-			// (NETLINK_S_CONGESTED in net/netlink/af_netlink.c).
-			lost = true
-		case err != nil:
-			return lost, os.NewSyscallError("recvmsg", err)
-		case lost, !ok, kernel.Pid != 0:
-		default:
-			eachDestroyed(w.buf[:size], each)
-		}
+		return true
+	})
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		failed = os.ErrClosed
 	}
-	return lost, nil
+	return lost, failed
 }
 
 // eachDestroyed calls each for the sockets of one datagram. What does not decode is none of TCP's.
@@ -155,19 +166,11 @@ func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
 }
 
 // Stop makes Next return, now and ever after.
-func (w *Watcher) Stop() {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(w.stop, one[:])
-}
+func (w *Watcher) Stop() { _ = w.events.Close() }
 
 // Close frees what the Watcher has. Nothing may use it any more.
 func (w *Watcher) Close() {
-	for _, fd := range []int{w.events, w.stop} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
+	w.Stop()
 	if w.asks != nil {
 		w.asks.close()
 	}

@@ -22,7 +22,7 @@ const (
 	asItEnded time.Duration = -1
 
 	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
-	// tried again, which costs some 10 µs.
+	// tried again, which costs some 20 µs.
 	parked = 10 * time.Second
 )
 

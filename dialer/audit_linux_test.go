@@ -141,7 +141,7 @@ func TestAuditReportsNoConnectionThatIsInOrder(t *testing.T) {
 		orphan := dial(t, d, to.addr())
 		a := to.accept(t, orphan)
 		require.NoError(t, orphan.Close()) // FIN-WAIT-2 for as long as the peer does not close
-		require.NotZero(t, kernelState(t, orphan.Tuple(), to))
+		require.Eventually(t, func() bool { return kernelState(t, orphan.Tuple(), to) != 0 }, soon, time.Millisecond)
 
 		bare := dial(t, d, to.addr())
 		require.NoError(t, bare.NetConn().Close()) // in use still

@@ -42,11 +42,9 @@ func Adopt(network string, p *tuple.Pool) (*Adopted, error) {
 	}
 	a := &Adopted{network: network, pool: p, reserved: map[tuple.Tuple]tuple.Tuple{}}
 	left := remains{}
-	for range 2 { // one walk may miss a socket that is just going over to TIME_WAIT
-		err := left.look(network, p, func(_, t tuple.Tuple) bool { return p.State(t) == tuple.Free })
-		if err != nil {
-			return nil, err
-		}
+	err = left.look(network, p, func(_, t tuple.Tuple) bool { return p.State(t) == tuple.Free })
+	if err != nil {
+		return nil, err
 	}
 	for entry, r := range left {
 		switch {
@@ -70,14 +68,18 @@ func (a *Adopted) Update() error {
 		return nil
 	}
 	left := remains{}
-	for range 2 { // as in Adopt
-		err := left.look(a.network, a.pool, func(entry, _ tuple.Tuple) bool { _, ours := a.reserved[entry]; return ours })
-		if err != nil {
-			return err
-		}
+	err := left.look(a.network, a.pool, func(entry, _ tuple.Tuple) bool { _, ours := a.reserved[entry]; return ours })
+	if err != nil {
+		return err
 	}
 	for entry, t := range a.reserved {
 		r, found := left[entry]
+		if !found {
+			lives, err := hasSocket(a.network, t.Src(), t.Dst()) // which a walk may have missed
+			if err != nil || lives {
+				continue
+			}
+		}
 		switch {
 		case found && r.lives:
 			continue
@@ -122,22 +124,25 @@ type remain struct {
 
 // look adds what the kernel has at present on the tuples that are wanted.
 func (left remains) look(network string, p *tuple.Pool, wanted func(entry, t tuple.Tuple) bool) error {
-	for s, err := range sockets(network, true) {
-		if err != nil {
-			return err
+	return walks(network, func() (news bool, err error) {
+		before := len(left)
+		for s, err := range sockets(network, true) {
+			if err != nil {
+				return false, err
+			}
+			e, t := entry(p, end(p, &s)), tuple.From(s.Local, s.Remote)
+			if !wanted(e, t) {
+				continue
+			}
+			r := left[e]
+			r.tuple = t
+			if s.State == sockdiag.TimeWait {
+				r.rest = max(r.rest, s.Expires)
+			} else {
+				r.lives = true // in FIN_WAIT_2 too, which has a timer but may become TIME_WAIT
+			}
+			left[e] = r
 		}
-		e, t := entry(p, end(p, &s)), tuple.From(s.Local, s.Remote)
-		if !wanted(e, t) {
-			continue
-		}
-		r := left[e]
-		r.tuple = t
-		if s.State == sockdiag.TimeWait {
-			r.rest = max(r.rest, s.Expires)
-		} else {
-			r.lives = true // in FIN_WAIT_2 too, which has a timer but may become TIME_WAIT
-		}
-		left[e] = r
-	}
-	return nil
+		return len(left) > before, nil
+	})
 }

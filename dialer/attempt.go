@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -78,6 +79,9 @@ func (a *attempt) dialFrom(ctx context.Context) (net.Conn, error) {
 			return nil, a.opError(a.local, a.remote, errPortInUse)
 		case tuple.Foreign:
 			pool = nil
+			if err := a.isClosed(t); err != nil {
+				return nil, a.opError(a.local, a.remote, err)
+			}
 		}
 		conn, err := a.try(ctx, t, pool)
 		switch {
@@ -87,6 +91,19 @@ func (a *attempt) dialFrom(ctx context.Context) (net.Conn, error) {
 			return conn, err
 		}
 	}
+}
+
+// isClosed returns an error if the pool is closed, to which every tuple is foreign.
+func (a *attempt) isClosed(foreign tuple.Tuple) error {
+	src := foreign.Src()
+	t, err := a.pool.TryAcquireFor(tuple.Request{Dst: a.remote, Src: src.Addr(), Ports: alloc.RangeSet(src.Port(), src.Port())})
+	if err == nil { // it is no longer
+		a.pool.Release(t)
+	}
+	if errors.Is(err, tuple.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {

@@ -51,10 +51,10 @@ func (c *TCPConn) Close() error {
 	var err error
 	c.once.Do(func() {
 		closing = true
-		how, sure := c.ending()
+		how, sure, namespace := c.ending()
 		err = c.TCPConn.Close() // returns when close(2) has, and no Read or Write uses the descriptor any more
 		if !sure {
-			how = endingOf(localAddrPort(c.TCPConn), c.held.tuple.Dst(), how)
+			how = endingOf(localAddrPort(c.TCPConn), c.held.tuple.Dst(), namespace, how)
 		}
 		c.cleanup.Stop()
 		c.held.end(how)
@@ -73,7 +73,8 @@ func (c *TCPConn) Abort() error {
 }
 
 // CloseBy is Close when the peer has closed too: it closes the side that writes, drops what arrives until the peer ends its
-// own, and closes. It returns nil if both have ended, and an error that Is syscall.ECONNRESET if the peer reset the connection.
+// own, and closes. It returns nil if both have ended, and an error that Is syscall.ECONNRESET if the peer reset the connection
+// and no other Read was told so.
 // If that takes longer than deadline it aborts, and the error Is os.ErrDeadlineExceeded; the zero deadline is none. Nothing of
 // the connection is left behind then but TIME_WAIT, on the side that closed first as ever. Close returns at once, and leaves a
 // connection whose peer does not answer to the kernel, for minutes.
@@ -102,22 +103,22 @@ func (c *TCPConn) CloseBy(deadline time.Time) error {
 }
 
 // ending returns how the connection ends if it is closed now, ClosedHere where in doubt. If it is not sure, that is how it
-// ended unless the kernel has TIME_WAIT.
-func (c *TCPConn) ending() (how tuple.Ending, sure bool) {
+// ended unless the kernel has TIME_WAIT, in the socket's network namespace.
+func (c *TCPConn) ending() (how tuple.Ending, sure bool, namespace uint64) {
 	s := c.state()
 	switch {
 	case s.TCP == sockopt.CloseWait, s.TCP == sockopt.LastAck:
-		return tuple.ClosedByPeer, true
+		return tuple.ClosedByPeer, true, 0
 	case s.OnDevice:
-		return tuple.ClosedHere, true // Lookup does not find those
+		return tuple.ClosedHere, true, 0 // Lookup does not find those
 	case s.TCP == sockopt.Close: // the peer reset it, or both ends have shut down: TIME_WAIT is no longer the socket's affair
-		return tuple.ClosedByPeer, false
+		return tuple.ClosedByPeer, false, s.Namespace
 	case s.Abort:
-		return tuple.Reset, true
+		return tuple.Reset, true, 0
 	case s.Unread:
-		return tuple.Reset, false
+		return tuple.Reset, false, s.Namespace
 	}
-	return tuple.ClosedHere, true
+	return tuple.ClosedHere, true, 0
 }
 
 // state returns the state of the socket, the zero State if it is not to be had.

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
@@ -47,7 +46,7 @@ func (a *attempt) excludeOthers(t tuple.Tuple) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	taken, err := hasUDP(local, a.remote)
+	taken, err := hasSocket("udp", local, a.remote)
 	if taken {
 		err = errTaken
 	}
@@ -56,23 +55,6 @@ func (a *attempt) excludeOthers(t tuple.Tuple) (unlock func(), err error) {
 		return nil, err
 	}
 	return unlock, nil
-}
-
-// hasUDP reports whether the kernel has a connected UDP socket with these ends. A link-local one is bound to a device, so that
-// only a walk of all sockets finds it.
-func hasUDP(local, remote netip.AddrPort) (found bool, err error) {
-	if !remote.Addr().IsLinkLocalUnicast() {
-		_, found, err = sockdiag.Lookup(sockdiag.UDP, local, remote)
-		return found, err
-	}
-	q := sockdiag.Query{
-		Protocol: sockdiag.UDP, States: sockdiag.StatesOf(sockdiag.Established),
-		Local: sockdiag.At(local), Remote: sockdiag.At(remote),
-	}
-	for _, err := range q.All() {
-		return err == nil, err
-	}
-	return false, nil
 }
 
 // sourceThrough returns the source address that the kernel takes towards an address from a given port, so that it works when

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
+	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -21,15 +22,20 @@ func (a *attempt) afterGivingUp(t tuple.Tuple) tuple.Ending {
 		}
 		local = netip.AddrPortFrom(source, local.Port())
 	}
-	return endingOf(local, a.remote, tuple.NeverEstablished)
+	return endingOf(local, a.remote, 0, tuple.NeverEstablished)
 }
 
 // endingOf returns how the use of a tuple without a socket ended: ClosedHere if the kernel has something of it, and else the
-// given one. That counts if it was seen twice, for a socket is not to be found at the instant in which it goes over to
+// given one. The socket was in that network namespace, or in the thread's if it is 0; of another one the kernel is not asked. That counts if it was seen twice, for a socket is not to be found at the instant in which it goes over to
 // TIME_WAIT (inet_twsk_hashdance_schedule in net/ipv4/inet_timewait_sock.c): so it was in one of some thousand cancelled dials.
-func endingOf(local, remote netip.AddrPort, ifGone tuple.Ending) tuple.Ending {
-	if remote.Addr().IsLinkLocalUnicast() {
+func endingOf(local, remote netip.AddrPort, namespace uint64, ifGone tuple.Ending) tuple.Ending {
+	if isOnDevice(remote.Addr()) {
 		return tuple.ClosedHere // Lookup does not find those
+	}
+	if namespace != 0 {
+		if here, err := sockopt.Kernel(); err != nil || here.Namespace != namespace {
+			return tuple.ClosedHere
+		}
 	}
 	for range 2 {
 		if _, found, err := sockdiag.Lookup(sockdiag.TCP, local, remote); err != nil || found {
@@ -38,3 +44,6 @@ func endingOf(local, remote netip.AddrPort, ifGone tuple.Ending) tuple.Ending {
 	}
 	return ifGone
 }
+
+// isOnDevice reports whether a socket that is connected to ip is bound to a device by that: a link-local one of IPv6.
+func isOnDevice(ip netip.Addr) bool { return ip.Is6() && ip.IsLinkLocalUnicast() }

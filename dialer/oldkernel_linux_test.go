@@ -3,7 +3,6 @@ package dialer_test
 import (
 	"fmt"
 	"net"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -105,33 +104,11 @@ func TestEachNamespaceHasItsOwnLanes(t *testing.T) {
 	if !dialer.HasRangeLane() {
 		t.Skip("this kernel has no IP_LOCAL_PORT_RANGE: Linux 6.3")
 	}
-	inNamespace := func(ports string) (run func(func())) {
-		todo := make(chan func())
-		done := make(chan struct{})
-		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-			defer close(done)
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				t.Error(err)
-				return
-			}
-			if err := netns.Up(); err != nil {
-				t.Error(err)
-			}
-			quietSysctl(t, "net.ipv4.ip_local_port_range", ports)
-			for f := range todo {
-				f()
-				done <- struct{}{}
-			}
-		}()
-		t.Cleanup(func() { close(todo); <-done })
-		return func(f func()) { todo <- f; <-done }
-	}
 	here := func(f func()) { f() }
-	there := inNamespace("20000 20999")
+	there := inNamespace(t, "20000 20999")
 
 	dialFrom := func(port int, wantBound bool) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.0.1:9000")
 		if err != nil {
 			t.Error(err)
 			return

@@ -184,7 +184,7 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 // loopbackIfUnspecified makes explicit what the kernel makes of the unspecified address as a destination, so that the two
 // share one port space.
 func loopbackIfUnspecified(ip netip.Addr) netip.Addr {
-	switch ip {
+	switch ip.WithZone("") {
 	case netip.IPv4Unspecified():
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	case netip.IPv6Unspecified():

@@ -23,8 +23,8 @@ import (
 // closed.
 //
 // It needs Linux, and no privilege; elsewhere its methods, and dials with it, fail with an error that Is
-// [errors.ErrUnsupported]. It follows connections in the network namespace of the thread that first used it. Multipath TCP
-// it does not follow, and refuses.
+// [errors.ErrUnsupported]. It follows connections in the network namespace of the thread that first used it. Those in another
+// one, and Multipath TCP, it refuses.
 //
 // The zero value is ready to use; it must not be copied. It is safe for concurrent use. One Tracker serves any number of
 // Dialers and pools. From its first use until Close it has one goroutine and two descriptors, and hears of every TCP socket of
@@ -32,6 +32,7 @@ import (
 type Tracker struct {
 	mu      sync.Mutex
 	watcher *sockdiag.Watcher   // nil before the first use
+	network uint64              // its namespace
 	done    chan struct{}       // closed when the goroutine has ended
 	held    map[uint64]followed // by the cookie of the socket
 	most    int                 // what held had room for
@@ -43,6 +44,7 @@ type Tracker struct {
 
 var (
 	errTrackerClosed = fmt.Errorf("the Tracker is closed: %w", net.ErrClosed)
+	errElsewhere     = errors.New("the Tracker was first used in another network namespace, and hears of that one alone: have one for each")
 	errMultipath     = fmt.Errorf("NetDialer wants Multipath TCP, which a Tracker does not follow: switch it off by SetMultipathTCP(false): %w", errors.ErrUnsupported)
 )
 
@@ -100,7 +102,7 @@ func (t *Tracker) ready(nd *net.Dialer) error {
 	if err != nil {
 		return fmt.Errorf("a Tracker cannot listen to the kernel: %w", err)
 	}
-	t.watcher, t.done = w, make(chan struct{})
+	t.watcher, t.network, t.done = w, w.Namespace(), make(chan struct{})
 	go t.run(w)
 	return nil
 }
@@ -134,7 +136,11 @@ func (t *Tracker) adopt(tc *TCPConn, c *call) (net.Conn, error) {
 	local, remote := localAddrPort(tc.TCPConn), tc.held.tuple.Dst()
 	raw, err := tc.SyscallConn()
 	if err == nil {
-		control := raw.Control(func(fd uintptr) { err = t.follow(int(fd), tc.held, tuple.From(local, remote)) })
+		control := raw.Control(func(fd uintptr) {
+			if err = t.takes(int(fd)); err == nil {
+				err = t.follow(int(fd), tc.held, tuple.From(local, remote))
+			}
+		})
 		err = errors.Join(err, control)
 	}
 	if err != nil {

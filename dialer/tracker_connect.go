@@ -46,12 +46,16 @@ func (c connecting) control(ctx context.Context, network, address string, raw sy
 				return err
 			}
 		}
+		control := raw.Control(func(fd uintptr) { err = c.tracker.takes(int(fd)) })
+		if err := cmp.Or(control, err); err != nil {
+			return err
+		}
 		t, err := a.acquire(ctx)
 		if err != nil {
 			return err
 		}
 		begun := false
-		control := raw.Control(func(fd uintptr) {
+		control = raw.Control(func(fd uintptr) {
 			begun = true
 			err = a.begin(int(fd), t, c.tracker)
 		})

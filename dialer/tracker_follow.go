@@ -30,6 +30,22 @@ type followed struct {
 	seen  uint64      // the round in which the socket was last known to exist
 }
 
+// takes returns an error if the Tracker cannot follow the socket fd.
+func (t *Tracker) takes(fd int) error {
+	t.mu.Lock()
+	closed, network := t.closed, t.network
+	t.mu.Unlock()
+	switch {
+	case closed:
+		return errTrackerClosed
+	case !sockopt.IsTCP(fd):
+		return errMultipath
+	case network != 0 && sockopt.Namespace(fd) != network:
+		return errElsewhere
+	}
+	return nil
+}
+
 // follow makes the Tracker give the tuple back when the socket fd is gone, to which connect(2) was called before if it is to
 // be connected from real. The socket is open, so no message of its end can have come before. On an error the caller still
 // has the tuple.
@@ -39,7 +55,7 @@ func (t *Tracker) follow(fd int, held lease, real tuple.Tuple) error {
 		return err
 	}
 	f := followed{lease: held, real: real}
-	f.blind = real.IsValid() && (real.Dst().Addr().IsLinkLocalUnicast() || sockopt.OnDevice(fd))
+	f.blind = real.IsValid() && (isOnDevice(real.Dst().Addr()) || sockopt.OnDevice(fd))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

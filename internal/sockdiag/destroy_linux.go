@@ -103,6 +103,12 @@ func unsupportedBy(err error) error {
 	return err
 }
 
+// Namespace returns the number of its network namespace, 0 if the kernel does not tell.
+func (w *Watcher) Namespace() (cookie uint64) {
+	_ = w.raw.Control(func(fd uintptr) { cookie, _ = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE) })
+	return cookie
+}
+
 // Next waits until sockets have been destroyed, Stop was called or the time is over, and calls each with the cookie of
 // every socket of which it was told.
 //

@@ -14,6 +14,9 @@ type Watcher struct{}
 // Watch is for Linux.
 func Watch(int) (*Watcher, error) { return nil, unsupported() }
 
+// Namespace is for Linux.
+func (w *Watcher) Namespace() uint64 { return 0 }
+
 // Next is for Linux.
 func (w *Watcher) Next(time.Duration, func(cookie uint64)) (lost bool, err error) {
 	return false, unsupported()

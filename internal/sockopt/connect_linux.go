@@ -40,17 +40,16 @@ func Local(fd int) (netip.AddrPort, error) {
 }
 
 // Cookie returns the number that the kernel gave to this socket and gives to no other, and by which it names the socket
-// in sock_diag. It fails for a socket that is not plain TCP: of Multipath TCP the kernel does not tell the end.
+// in sock_diag.
 func Cookie(fd int) (uint64, error) {
-	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	if err != nil {
-		return 0, os.NewSyscallError("getsockopt SO_PROTOCOL", err)
-	}
-	if protocol != unix.IPPROTO_TCP {
-		return 0, fmt.Errorf("the socket is of protocol %d, and not TCP's: %w", protocol, errors.ErrUnsupported)
-	}
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	return cookie, os.NewSyscallError("getsockopt SO_COOKIE", err)
+}
+
+// IsTCP reports whether the socket is plain TCP, and not Multipath TCP.
+func IsTCP(fd int) bool {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && protocol == unix.IPPROTO_TCP
 }
 
 // Renew closes the socket behind fd, which leaves no TIME_WAIT, and puts a fresh one of the same kind there, as package

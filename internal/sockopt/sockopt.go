@@ -15,7 +15,9 @@ type State struct {
 
 	Unread bool // bytes have arrived that nobody has read: if it stays so, close(2) sends a reset
 
-	OnDevice bool // SO_BINDTODEVICE is set; known only in the state Close and if something is unread
+	// Known only in the state Close and if something is unread:
+	OnDevice  bool   // SO_BINDTODEVICE is set
+	Namespace uint64 // as that of Abilities
 }
 
 // The states of include/net/tcp_states.h that a connected socket can be in.

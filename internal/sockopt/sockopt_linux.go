@@ -122,7 +122,9 @@ func Read(fd int) (State, error) {
 		unread, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 		s.Unread = err == nil && unread > 0
 	}
-	s.OnDevice = (s.TCP == Close || s.Unread) && OnDevice(fd)
+	if s.TCP == Close || s.Unread {
+		s.OnDevice, s.Namespace = OnDevice(fd), Namespace(fd)
+	}
 	return s, nil
 }
 

@@ -52,6 +52,9 @@ func Local(fd int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.Err
 // Cookie is for Linux.
 func Cookie(fd int) (uint64, error) { return 0, errors.ErrUnsupported }
 
+// IsTCP reports false.
+func IsTCP(fd int) bool { return false }
+
 // Renew is for Linux.
 func Renew(fd int) error { return errors.ErrUnsupported }
 

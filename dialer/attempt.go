@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -25,6 +26,9 @@ const (
 	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
 	// tried again, which costs some 20 µs.
 	parked = 10 * time.Second
+
+	// lastWord is how long one rests that is about to be free.
+	lastWord = 100 * time.Millisecond
 )
 
 // attempt is the dial of one address.
@@ -153,7 +157,25 @@ func (a *attempt) park(l lease) {
 		a.aside = append(a.aside, l.tuple)
 		return
 	}
-	l.rest(parked)
+	l.rest(a.parkFor(l.tuple))
+}
+
+// parkFor returns how long to keep back a tuple that the kernel says is taken. Where nothing else is free, it may be one that
+// was given back when its peer had closed first: the kernel still waits for the peer's last word, for a round trip as a rule.
+// Whoever waits in line gets just that one.
+func (a *attempt) parkFor(t tuple.Tuple) time.Duration {
+	if a.udp || a.pool.Usage(a.remote).Free > 0 {
+		return parked
+	}
+	local, err := a.localEnd(t)
+	if err != nil {
+		return parked
+	}
+	s, found, err := sockdiag.Lookup(sockdiag.TCP, local, a.remote)
+	if err == nil && found && s.Inode == 0 && (s.State == sockdiag.LastAck || s.State == sockdiag.Closing) {
+		return lastWord
+	}
+	return parked
 }
 
 func (a *attempt) parkAside() {

@@ -11,18 +11,24 @@ import (
 // afterGivingUp returns how an attempt from t that was cut short ended. As a rule the connection was not established, and
 // nothing is left of it; but it may have been at the last instant, and then closing it left TIME_WAIT. The kernel knows.
 func (a *attempt) afterGivingUp(t tuple.Tuple) tuple.Ending {
-	local := a.localOf(t)
 	if a.socket.device {
 		return tuple.ClosedHere // Lookup does not find those
 	}
-	if !local.Addr().IsValid() {
-		source, err := sourceFor(a.remote)
-		if err != nil {
-			return tuple.ClosedHere
-		}
-		local = netip.AddrPortFrom(source, local.Port())
+	local, err := a.localEnd(t)
+	if err != nil {
+		return tuple.ClosedHere
 	}
 	return endingOf(local, a.remote, 0, tuple.NeverEstablished)
+}
+
+// localEnd is localOf with the address that the kernel chooses.
+func (a *attempt) localEnd(t tuple.Tuple) (netip.AddrPort, error) {
+	local := a.localOf(t)
+	if local.Addr().IsValid() {
+		return local, nil
+	}
+	source, err := sourceFor(a.remote)
+	return netip.AddrPortFrom(source, local.Port()), err
 }
 
 // endingOf returns how the use of a tuple without a socket ended: ClosedHere if the kernel has something of it, and else the

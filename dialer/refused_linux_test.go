@@ -2,6 +2,7 @@ package dialer_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -54,6 +56,48 @@ func TestRefusedTupleIsTriedOnce(t *testing.T) {
 	_, err := (&dialer.Dialer{UDP: u}).Dial("udp", "127.0.0.1:20000") // to itself
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 	require.Zero(t, u.Stats().InUse)
+}
+
+// Who waits for the only tuple gets it soon after its peer has closed first, though the kernel refuses it for as long as the
+// peer's last word is under way.
+func TestTupleInLastAckIsTriedSoonAgain(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	to := listen(t, "tcp", "127.0.0.1:9000")
+	for _, port := range []int{40000, 20000} {
+		for i, sources := range [][]string{nil, {"127.0.0.1/32"}} {
+			p := pool(fmt.Sprint(port+i), sources...)
+			d := &dialer.Dialer{TCP: p, Wait: parkedFor / 2}
+			c := dial(t, d, to.addr())
+			a := to.accept(t, c)
+			require.NoError(t, a.Close())
+			awaitFIN(t, c)
+			loopback(t, false) // our FIN is sent again after a while
+			require.NoError(t, c.Close())
+			loopback(t, true)
+			require.Equal(t, sockdiag.LastAck, kernelState(t, c.Tuple(), to))
+			next := dial(t, d, to.addr())
+			require.NoError(t, next.Abort())
+		}
+	}
+}
+
+// parkedFor is how long a tuple rests that is refused.
+const parkedFor = 10 * time.Second
+
+// loopback switches the loopback interface on or off.
+func loopback(t *testing.T, on bool) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	require.NoError(t, err)
+	lo.SetUint16(unix.IFF_LOOPBACK)
+	if on {
+		lo.SetUint16(unix.IFF_LOOPBACK | unix.IFF_UP)
+	}
+	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
 }
 
 // A dial that looks whether another process has a UDP tuple does not take that one's datagrams meanwhile.

@@ -141,6 +141,7 @@ func TestTrackedTupleRestsAsTimeWaitDemands(t *testing.T) {
 						require.Zero(t, kernelState(t, tu, to))
 						return
 					}
+					require.Eventually(t, func() bool { return rests.Load() != nil }, soon, time.Millisecond)
 					require.Equal(t, c.rest, *rests.Load())
 					require.True(t, p.Contains(tu))
 					require.Equal(t, sockdiag.TimeWait, kernelState(t, tu, to))

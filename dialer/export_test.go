@@ -16,6 +16,9 @@ func ForceBindLane(t testing.TB) {
 	t.Cleanup(ForgetFacts)
 }
 
+// ForceOtherSystem has the dialer dial as where there are no exact ports, from now on.
+func ForceOtherSystem() { exact = false }
+
 // ForceOldKernel has the dialer take the kernel for one before Linux 6.3, from now on.
 func ForceOldKernel() {
 	ask := kernelHas

@@ -44,8 +44,11 @@ var facts atomic.Pointer[kernelFacts]
 // staleFacts is the age at which facts that may be wrong are read again, 20 µs of work.
 const staleFacts = time.Second
 
-// kernelHas is a seam for tests: an older kernel.
-var kernelHas = sockopt.Kernel
+// exact and kernelHas are seams for tests: another system, and an older kernel.
+var (
+	exact     = sockopt.Supported
+	kernelHas = sockopt.Kernel
+)
 
 // lane returns the lane of t, which is held in pool, or in none if pool is nil.
 //
@@ -53,7 +56,7 @@ var kernelHas = sockopt.Kernel
 // one tuple there, so where no pool keeps them apart the port is bound for one socket alone.
 func (a *attempt) lane(t tuple.Tuple, pool *tuple.Pool) lane {
 	switch {
-	case !sockopt.Supported, a.udp && pool == nil:
+	case !exact, a.udp && pool == nil:
 		return plainLane
 	case a.udp:
 		return bindLane

@@ -24,7 +24,7 @@ import (
 //
 // It needs Linux, and no privilege; elsewhere its methods, and dials with it, fail with an error that Is
 // [errors.ErrUnsupported]. It follows connections in the network namespace of the thread that first used it. Those in another
-// one, and Multipath TCP, it refuses.
+// one it refuses, if it can tell (Linux 5.14), and Multipath TCP.
 //
 // The zero value is ready to use; it must not be copied. It is safe for concurrent use. One Tracker serves any number of
 // Dialers and pools. From its first use until Close it has one goroutine and two descriptors, and hears of every TCP socket of

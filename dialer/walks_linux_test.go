@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
@@ -67,16 +68,26 @@ func inNamespace(t *testing.T, ports string) (run func(func())) {
 	t.Helper()
 	todo, done := make(chan func()), make(chan error)
 	go func() {
+		defer close(done)
 		done <- enterNamespace(ports)
 		for f := range todo {
-			f()
-			done <- nil
+			func() {
+				defer func() { done <- nil }() // though f ends the goroutine
+				f()
+			}()
 		}
-		close(done)
 	}()
 	require.NoError(t, <-done)
 	t.Cleanup(func() { close(todo); <-done })
 	return func(f func()) { todo <- f; <-done }
+}
+
+// needNamespaceCookies skips a test where the kernel does not tell network namespaces apart.
+func needNamespaceCookies(t *testing.T) {
+	t.Helper()
+	if _, err := unix.GetsockoptUint64(rawSocket(t, unix.AF_INET), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
+		t.Skip("this kernel has no SO_NETNS_COOKIE: Linux 5.14")
+	}
 }
 
 // A Tracker refuses what it would not hear of: sockets of another network namespace, and Multipath TCP; and all once it is
@@ -85,6 +96,7 @@ func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
+	needNamespaceCookies(t)
 	there := inNamespace(t, "40000 40999")
 	p := pool("20000-20009")
 	requireRefused := func(dial func(network, address string) (net.Conn, error), address, why string) {
@@ -127,6 +139,7 @@ func TestCloseOnAnotherNamespacesThread(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
+	needNamespaceCookies(t)
 	there := inNamespace(t, "40000 40999")
 	for _, port := range []string{"40000", "20000"} {
 		p := pool(port)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ephemera-go/ephemera/alloc"
-	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -22,13 +21,6 @@ const (
 
 	// asItEnded stands for the pool's CoolDown.
 	asItEnded time.Duration = -1
-
-	// parked is how long a tuple rests that the kernel says is taken, by another process or in TIME_WAIT, before it is
-	// tried again, which costs some 20 µs.
-	parked = 10 * time.Second
-
-	// lastWord is how long one rests that is about to be free.
-	lastWord = 100 * time.Millisecond
 )
 
 // attempt is the dial of one address.
@@ -39,8 +31,8 @@ type attempt struct {
 	refused int       // how many tuples the kernel said are taken
 	until   time.Time // when Wait is over; zero before it has begun
 	facts   *kernelFacts
-	bind    bool // the kernel's own choice was of no use
-	aside   []tuple.Tuple
+	bind    bool          // the kernel's own choice was of no use
+	aside   []tuple.Tuple // see park
 	socket  socketControl
 }
 
@@ -108,81 +100,6 @@ func (a *attempt) isClosed(foreign tuple.Tuple) error {
 		return err
 	}
 	return nil
-}
-
-func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
-	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.Owner}
-	t, err := a.pool.TryAcquireFor(request)
-	if isUsedUp(err) && a.Wait != 0 {
-		if a.Wait > 0 {
-			if a.until.IsZero() {
-				a.until = time.Now().Add(a.Wait)
-			}
-			waiting, cancel := context.WithDeadline(ctx, a.until)
-			defer cancel()
-			ctx = waiting
-		}
-		before := err
-		t, err = a.wait(ctx, request)
-		if err != nil && !isUsedUp(err) && ctx.Err() != nil {
-			err = withReason(before, ctx.Err()) // it had ended before the wait began
-		}
-	}
-	if isUsedUp(err) {
-		err = usedUpError{err}
-	}
-	return t, err
-}
-
-func (a *attempt) wait(ctx context.Context, r tuple.Request) (tuple.Tuple, error) {
-	for len(a.aside) > 0 {
-		short, cancel := context.WithTimeout(ctx, parked)
-		t, err := a.pool.AcquireFor(short, r)
-		cancel()
-		if err == nil || ctx.Err() != nil || short.Err() == nil {
-			return t, err
-		}
-		a.parkAside() // they are worth another try
-		if t, err := a.pool.TryAcquireFor(r); !isUsedUp(err) {
-			return t, err
-		}
-	}
-	return a.pool.AcquireFor(ctx, r)
-}
-
-// park keeps back a tuple that the kernel says is taken. A pool with ReuseRetired would hand it out again at once, and so for
-// ever: there it stays in use until the attempt is over.
-func (a *attempt) park(l lease) {
-	if l.pool != nil && l.pool.ReuseRetired {
-		a.aside = append(a.aside, l.tuple)
-		return
-	}
-	l.rest(a.parkFor(l.tuple))
-}
-
-// parkFor returns how long to keep back a tuple that the kernel says is taken. Where nothing else is free, it may be one that
-// was given back when its peer had closed first: the kernel still waits for the peer's last word, for a round trip as a rule.
-// Whoever waits in line gets just that one.
-func (a *attempt) parkFor(t tuple.Tuple) time.Duration {
-	if a.udp || a.pool.Usage(a.remote).Free > 0 {
-		return parked
-	}
-	local, err := a.localEnd(t)
-	if err != nil {
-		return parked
-	}
-	s, found, err := sockdiag.Lookup(sockdiag.TCP, local, a.remote)
-	if err == nil && found && s.Inode == 0 && (s.State == sockdiag.LastAck || s.State == sockdiag.Closing) {
-		return lastWord
-	}
-	return parked
-}
-
-func (a *attempt) parkAside() {
-	for _, t := range a.aside {
-		lease{a.pool, t}.rest(parked)
-	}
-	a.aside = nil
 }
 
 // try connects from the tuple t, which is held in pool, or in none if pool is nil. The error is errTaken if the kernel

@@ -70,11 +70,10 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 			continue
 		}
 		if f.Kernel == "" && network == "udp" && p.Scope == nil { // walks may have missed it
-			found, err := hasSocket(network, e.Src(), e.Dst())
-			if err != nil {
+			switch missed, err := hasSocket(network, e.Src(), e.Dst()); {
+			case err != nil:
 				return nil, err
-			}
-			if found {
+			case missed:
 				continue
 			}
 		}

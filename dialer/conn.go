@@ -66,18 +66,19 @@ func (c *TCPConn) Close() error {
 }
 
 // Abort is Close by a reset, for load generators: what is not sent yet is lost, the peer reads an error, no TIME_WAIT is left,
-// and the tuple may be used again at once.
+// and the tuple may be used again at once unless CoolDown.Reset is set.
 func (c *TCPConn) Abort() error {
 	c.SetLinger(0)
 	return c.Close()
 }
 
 // CloseBy is Close when the peer has closed too: it closes the side that writes, drops what arrives until the peer ends its
-// own, and closes. It returns nil if both have ended, and an error that Is syscall.ECONNRESET if the peer reset the connection
-// and no other Read was told so.
-// If that takes longer than deadline it aborts, and the error Is os.ErrDeadlineExceeded; the zero deadline is none. Nothing of
-// the connection is left behind then but TIME_WAIT, on the side that closed first as ever. Close returns at once, and leaves a
-// connection whose peer does not answer to the kernel, for minutes.
+// own, and closes. If that takes longer than deadline it aborts; the zero deadline is none. Nothing of the connection is left
+// behind then but TIME_WAIT, on the side that closed first as ever. Close returns at once, and leaves a connection whose peer
+// does not answer to the kernel, for minutes.
+//
+// It returns nil if both have ended. The error Is os.ErrDeadlineExceeded if it aborted, and syscall.ECONNRESET if the peer reset
+// the connection and no other Read was told so.
 func (c *TCPConn) CloseBy(deadline time.Time) error {
 	err := c.CloseWrite()
 	if errors.Is(err, syscall.ENOTCONN) { // both ends have shut down, or the peer has reset it, which a Read tells once

@@ -32,8 +32,10 @@ func (a *attempt) localEnd(t tuple.Tuple) (netip.AddrPort, error) {
 }
 
 // endingOf returns how the use of a tuple without a socket ended: ClosedHere if the kernel has something of it, and else the
-// given one. The socket was in that network namespace, or in the thread's if it is 0; of another one the kernel is not asked. That counts if it was seen twice, for a socket is not to be found at the instant in which it goes over to
+// given one. That counts if it was seen twice, for a socket is not to be found at the instant in which it goes over to
 // TIME_WAIT (inet_twsk_hashdance_schedule in net/ipv4/inet_timewait_sock.c): so it was in one of some thousand cancelled dials.
+//
+// The socket was in this network namespace, or in the thread's if that is 0. The kernel answers for the thread's alone.
 func endingOf(local, remote netip.AddrPort, namespace uint64, ifGone tuple.Ending) tuple.Ending {
 	if isOnDevice(remote.Addr()) {
 		return tuple.ClosedHere // Lookup does not find those

@@ -79,12 +79,12 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 				return err
 			}
 		}
-		if !isUDP(network) || !sockopt.Supported {
+		if !isUDP(network) {
 			return nil
 		}
 		var err error
 		control := c.Control(func(fd uintptr) {
-			if !group { // whose ports net lets others share
+			if sockopt.Supported && !group { // whose ports net lets others share
 				err = sockopt.KeepPort(int(fd))
 			}
 			if err == nil && d.FreeBind {

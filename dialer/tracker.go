@@ -28,7 +28,7 @@ import (
 //
 // The zero value is ready to use; it must not be copied. It is safe for concurrent use. One Tracker serves any number of
 // Dialers and pools. From its first use until Close it has one goroutine and two descriptors, and hears of every TCP socket of
-// its network namespace that is destroyed: some 5 µs each.
+// its network namespace that is destroyed: some 5 µs each (BenchmarkTracker).
 type Tracker struct {
 	mu      sync.Mutex
 	watcher *sockdiag.Watcher   // nil before the first use

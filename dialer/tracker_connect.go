@@ -24,7 +24,7 @@ type connecting struct {
 // caller's own comes before any tuple is in use.
 func (c connecting) control(ctx context.Context, network, address string, raw syscall.RawConn) error {
 	user := userControl(c.nd)
-	if !strings.HasPrefix(network, "tcp") {
+	if !isTCP(network) {
 		if user == nil {
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -159,4 +160,50 @@ func TestAddrPortErrors(t *testing.T) {
 	require.PanicsWithValue(t, "nil context", func() { d.DialUDP(nil, "udp", anywhere, to) })
 	require.Equal(t, tuple.Stats{}, d.TCP.Stats())
 	require.Equal(t, tuple.Stats{}, d.UDP.Stats())
+}
+
+// A port that was asked for is not taken for one that is not the pool's, however often it comes free at this moment.
+func TestPortAskedForIsInTheAccount(t *testing.T) {
+	p := pool("20000")
+	u := tuple.MustParse("0.0.0.0:20000->192.0.2.1:80")
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if p.Reserve(u) {
+					p.Release(u)
+				}
+			}
+		}
+	})
+	for range 200_000 {
+		state := dialer.Reserve(p, u, "")
+		if state == tuple.Free {
+			p.Release(u)
+		}
+		if state == tuple.Foreign {
+			t.Error("it is the pool's")
+			break
+		}
+	}
+	close(stop)
+	others.Wait()
+}
+
+// A pool that is closed is closed to those who name the port, too.
+func TestPortAskedForOfAClosedPool(t *testing.T) {
+	to := listen(t, "tcp", "127.0.0.1:0")
+	p := pool("20000-20009", "127.0.0.1/32")
+	require.NoError(t, p.Close())
+	d := &dialer.Dialer{TCP: p, UDP: p}
+	for _, port := range []uint16{20000, 0} {
+		_, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), to.addrPort())
+		require.ErrorIs(t, err, tuple.ErrClosed)
+		_, err = d.DialUDP(t.Context(), "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), to.addrPort())
+		require.ErrorIs(t, err, tuple.ErrClosed)
+	}
 }

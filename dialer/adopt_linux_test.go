@@ -216,3 +216,51 @@ func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 		reset(c)
 	}
 }
+
+// Where UDP sockets on a port are closed while the kernel hands out the list of them, it leaves out others. Adopt and Update find
+// those all the same, and Audit does not miss them: what lives is reserved until it is gone.
+func TestSocketsThatAWalkMisses(t *testing.T) {
+	if !netns.Isolate(t) {
+		return
+	}
+	const n = 3000
+	to := func(i int) string { return fmt.Sprintf("127.1.%d.%d:9", i/250, 1+i%250) }
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
+	for range rounds {
+		d := &dialer.Dialer{UDP: pool("20000")}
+		var conns [n]net.Conn
+		for i := range conns {
+			c, err := d.Dial("udp", to(i))
+			require.NoError(t, err)
+			conns[i] = c
+		}
+		closed := make(chan struct{})
+		go func() { // those in between
+			defer close(closed)
+			for i := n - 1; i >= 0; i-- {
+				if i%2 == 1 {
+					conns[i].Close()
+				}
+			}
+		}()
+		p := pool("20000", "127.0.0.1/32")
+		adopted, err := dialer.Adopt("udp", p)
+		require.NoError(t, err)
+		for range 3 {
+			require.NoError(t, adopted.Update())
+			requireAgreement(t, "udp", d.UDP)
+		}
+		<-closed
+		require.NoError(t, adopted.Update())
+		require.Equal(t, n/2, adopted.Reserved())
+		for i := 0; i < n; i += 2 {
+			require.True(t, p.Contains(tuple.From(localUDP(conns[i]), netip.MustParseAddrPort(to(i)))))
+			conns[i].Close()
+		}
+		require.NoError(t, adopted.Update())
+		require.Equal(t, tuple.Stats{}, p.Stats())
+	}
+}

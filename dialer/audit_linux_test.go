@@ -322,3 +322,34 @@ func TestAuditAndAdoptKnowTwoNetworks(t *testing.T) {
 		require.ErrorAs(t, err, new(net.UnknownNetworkError))
 	}
 }
+
+// What a walk has missed is asked for by itself: by both ends, and where the local address is not known by its port.
+func TestHasSocket(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+		return
+	}
+	at := netip.MustParseAddrPort
+	for _, family := range []struct{ ip, any string }{{"127.0.0.1", "0.0.0.0"}, {"[::1]", "[::]"}} {
+		to := listen(t, "tcp", family.ip+":9000")
+		peer := echoUDP(t, family.ip+":9000")
+		d := &dialer.Dialer{TCP: pool("20000"), UDP: pool("20000")}
+		dial(t, d, to.addr())
+		dialUDP(t, d, peer.String())
+		for _, network := range []string{"tcp", "udp"} {
+			for _, c := range []struct {
+				local, remote string
+				want          bool
+			}{
+				{family.ip + ":20000", family.ip + ":9000", true},
+				{family.any + ":20000", family.ip + ":9000", true},
+				{family.ip + ":20001", family.ip + ":9000", false},
+				{family.any + ":20001", family.ip + ":9000", false},
+				{family.any + ":20000", family.ip + ":9001", false},
+			} {
+				got, err := dialer.HasSocket(network, at(c.local), at(c.remote))
+				require.NoError(t, err)
+				require.Equal(t, c.want, got, "%s %v", network, c)
+			}
+		}
+	}
+}

@@ -77,3 +77,8 @@ func (t *Tracker) Followed() map[tuple.Tuple]bool {
 
 // Reserve is reserve.
 func Reserve(p *tuple.Pool, t tuple.Tuple, owner string) tuple.State { return reserve(p, t, owner) }
+
+// HasSocket is hasSocket.
+func HasSocket(network string, local, remote netip.AddrPort) (bool, error) {
+	return hasSocket(network, local, remote)
+}

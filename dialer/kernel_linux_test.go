@@ -3,7 +3,6 @@ package dialer_test
 import (
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ephemera-go/ephemera/dialer"
-	"github.com/ephemera-go/ephemera/internal/netns"
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 	"github.com/ephemera-go/ephemera/tuple"
 )
@@ -28,18 +26,6 @@ func sysctl(t testing.TB, name, value string) {
 func quietSysctl(t testing.TB, name, value string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0))
-}
-
-// enterNamespace moves the thread to a network namespace of its own, for good: it ends with the goroutine.
-func enterNamespace(ports string) error {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	if err := netns.Up(); err != nil {
-		return err
-	}
-	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0)
 }
 
 func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ephemera-go/ephemera/dialer"
 	"github.com/ephemera-go/ephemera/internal/netns"
+	"github.com/ephemera-go/ephemera/tuple"
 )
 
 // Addresses with a zone work at both ends, in both lanes; a source takes the zone of the destination.
@@ -64,5 +66,26 @@ func TestLinkLocalAddresses(t *testing.T) {
 				require.Eventually(t, func() bool { return p.Stats().InUse == 0 }, soon, time.Millisecond)
 			})
 		}
+	}
+}
+
+// A link-local address of IPv4 is one like any other: no device, and no doubt about TIME_WAIT.
+func TestIPv4LinkLocalDestination(t *testing.T) {
+	if !netns.Isolate(t) {
+		return
+	}
+	netns.AddAddr(t, netip.MustParsePrefix("169.254.169.254/32"))
+	to := listen(t, "tcp", "169.254.169.254:9000")
+	p := pool("20000-20009")
+	tracker := newTracker(t)
+	for _, raw := range []*dialer.Tracker{nil, tracker} {
+		c, err := (&dialer.Dialer{TCP: p, Raw: raw}).Dial("tcp", to.addr())
+		require.NoError(t, err)
+		a := to.accept(t, c)
+		require.NoError(t, a.SetLinger(0))
+		require.NoError(t, a.Close())
+		awaitReset(t, c)
+		require.NoError(t, c.Close())
+		require.Eventually(t, func() bool { return p.Stats() == tuple.Stats{} }, soon, time.Millisecond)
 	}
 }

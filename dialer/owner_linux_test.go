@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ephemera-go/ephemera/dialer"
+	"github.com/ephemera-go/ephemera/internal/netns"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -29,4 +30,25 @@ func TestOwnerIsThatOfItsTuples(t *testing.T) {
 		require.ErrorIs(t, err, tuple.ErrQuota)
 		require.ErrorContains(t, err, owner)
 	}
+}
+
+// What the kernel chose, and what the caller asked for by number, counts for the owner too.
+func TestMaxPerOwnerHoldsWhoeverChoseThePort(t *testing.T) {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
+		return
+	}
+	dialer.ForceOldKernel()
+	to := listen(t, "tcp", "127.0.0.1:9000")
+	p := pool("40000-40099")
+	p.MaxPerOwner = 3
+	d := &dialer.Dialer{TCP: p, Owner: "a"}
+	c, err := d.DialTCP(t.Context(), "tcp", netip.MustParseAddrPort("127.0.0.1:40007"), to.addrPort())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Abort() })
+	dial(t, d, to.addr())
+	dial(t, d, to.addr())
+	_, err = d.Dial("tcp", to.addr())
+	require.ErrorIs(t, err, tuple.ErrQuota)
+	d.Owner = "b"
+	dial(t, d, to.addr())
 }

@@ -276,30 +276,3 @@ func TestHundredThousandUDPSockets(t *testing.T) {
 	t.Logf("%d sockets on %d local ports", len(tuples), len(from))
 	done()
 }
-
-// ExclusiveUDP passes over what a program without it has, and only that.
-func TestExclusiveUDPSeesOtherPrograms(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
-		return
-	}
-	for i, family := range []struct{ ip, source string }{{"127.0.0.1", ""}, {"127.0.0.1", "127.0.0.1/32"}, {"::1", ""}, {"::1", "::1/128"}} {
-		to := echoUDP(t, net.JoinHostPort(family.ip, fmt.Sprint(9000+i)))
-		other := echoUDP(t, net.JoinHostPort(family.ip, fmt.Sprint(9010+i)))
-		p := pool("40000-40003")
-		if family.source != "" {
-			p = pool("40000-40003", family.source)
-		}
-		foreign := &dialer.Dialer{UDP: pool("40001-40002")}
-		dialUDP(t, foreign, to.String())
-		dialUDP(t, foreign, to.String())
-		d := &dialer.Dialer{UDP: p, ExclusiveUDP: true}
-		got := map[uint16]bool{localUDP(dialUDP(t, d, to.String())).Port(): true, localUDP(dialUDP(t, d, to.String())).Port(): true}
-		require.Equal(t, map[uint16]bool{40000: true, 40003: true}, got)
-		_, err := d.Dial("udp", to.String())
-		require.ErrorIs(t, err, tuple.ErrExhausted)
-		require.ErrorContains(t, err, "(2 in use, 2 cooling down")
-		for range 4 {
-			dialUDP(t, d, other.String())
-		}
-	}
-}

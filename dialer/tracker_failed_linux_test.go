@@ -205,3 +205,32 @@ func TestNetDialerServesTLSAndHTTP(t *testing.T) {
 	transport.CloseIdleConnections()
 	require.Eventually(t, func() bool { return p.Stats().InUse == 0 }, soon, time.Millisecond)
 }
+
+// Where no descriptor is left, a Tracker says so, and is as good as new when there is one.
+func TestTrackerWithoutFileDescriptors(t *testing.T) {
+	if !netns.Isolate(t) {
+		return
+	}
+	d := &dialer.Dialer{TCP: pool("20000-20009")}
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	lowest, err := unix.Dup(0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(lowest))
+	for more := range 3 { // fewer than it takes
+		tracker := newTracker(t)
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest + more), Max: limit.Max}))
+		_, err := tracker.NetDialer(d)
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		if more < 2 {
+			require.ErrorIs(t, err, syscall.EMFILE)
+		}
+		_, err = tracker.NetDialer(d)
+		require.NoError(t, err)
+		require.NoError(t, tracker.Close())
+		again, err := unix.Dup(0)
+		require.NoError(t, err)
+		require.Equal(t, lowest, again, "no descriptor is lost")
+		require.NoError(t, unix.Close(again))
+	}
+}

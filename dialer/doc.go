@@ -14,7 +14,8 @@
 // which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE: such ports are
 // shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound with SO_REUSEADDR, and so is
 // every port for UDP. Where the kernel says that somebody else has the tuple or the port, a server that listens on it for
-// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried.
+// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried. Where nothing else is
+// free and the kernel but waits for the peer's last word, that is a tenth of a second.
 //
 // Linux before 6.3 has no IP_LOCAL_PORT_RANGE. If the pool has all ports that the kernel would choose, the kernel chooses among
 // them, by IP_BIND_ADDRESS_NO_PORT (Linux 4.2) where there is a source address, and the pool enters what it chose; else they are

@@ -32,8 +32,9 @@ type CoolDown struct {
 	// 9293, 3.6.1; RFC 6191).
 	ClosedByPeer time.Duration
 
-	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on purpose). By RFC 9293 a reset leaves no state, but nothing
-	// acknowledges it: if it is lost, the peer goes on with a connection that a new one of the same tuple runs into.
+	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on purpose). By
+	// RFC 9293 a reset leaves no state, but nothing acknowledges it: if it is lost, the peer goes on with a connection that a new
+	// one of the same tuple runs into.
 	Reset time.Duration
 
 	// NeverEstablished is none by default: there is nothing to be remembered.

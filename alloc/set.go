@@ -12,8 +12,8 @@ import (
 
 // Set is an immutable set of ports. Port 0, which names no port, is in no Set.
 //
-// The zero Set is empty. A Set may be copied, and is safe for concurrent use. It is not comparable with == in a useful
-// way; compare what String returns.
+// The zero Set is empty. A Set may be copied, and is safe for concurrent use. Compare sets with Equal: == tells only whether
+// one is a copy of the other.
 type Set struct{ m *members }
 
 // members is what the copies of a Set share.
@@ -53,6 +53,11 @@ func (s Set) Len() int {
 		return 0
 	}
 	return s.m.n
+}
+
+// Equal reports whether s and t are the same ports. The zero Set equals any other Set that is empty.
+func (s Set) Equal(t Set) bool {
+	return s.m == t.m || s.Len() == t.Len() && s.bits().DifferenceCardinality(t.bits()) == 0
 }
 
 // Contains reports whether port is in s.

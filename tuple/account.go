@@ -14,6 +14,7 @@ const (
 	Free
 	InUse
 	Retired // it cools down
+	Taken   // others have it: another process, or a socket that package dialer adopted; it is in nobody's quota
 )
 
 // String returns the state in lower case: "in use".
@@ -25,12 +26,14 @@ func (s State) String() string {
 		return "in use"
 	case Retired:
 		return "cooling down"
+	case Taken:
+		return "taken"
 	}
 	return "foreign"
 }
 
-// State returns how t stands. What is still held from a source that SetSources has drained is in use or retired; the rest
-// of such a source is foreign, and so is all that a closed Pool does not hold.
+// State returns how t stands. Of a source that SetSources has drained, a tuple that is in use, retired or taken stays so, and
+// every other is foreign. Of a closed Pool it is the same.
 func (p *Pool) State(t Tuple) State {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
@@ -43,19 +46,19 @@ func (p *Pool) State(t Tuple) State {
 	}
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
-	switch from := pl.sources(key); {
-	case found && at.isInUse(h):
-		return InUse
-	case found && at.contains(h):
-		return Retired
-	case pl.err == nil && h.number() < from.n && from.table(h.number()).Contains(h.port()):
+	if found {
+		if state := at.state(h); state != Free {
+			return state
+		}
+	}
+	if pl.err == nil && pl.sources(key).handOut(h) {
 		return Free
 	}
 	return Foreign
 }
 
-// All ranges over the tuples that are held, with whether each is in use or retired, in no order. Without Sources their
-// source is the unspecified address; under Scope their destination is the space that it is mapped to.
+// All ranges over the tuples that are in use, retired or taken, with their state, in no order. Without Sources their source
+// is the unspecified address; under Scope their destination is the space that it is mapped to.
 //
 // What is held towards one destination is seen at one instant, but not all destinations at the same: it is no snapshot of the
 // Pool. A tuple that is held all the time comes once. No lock is held while the loop runs, which may use the Pool. It takes
@@ -96,18 +99,14 @@ func (sh *shard) held(list []standing) []standing {
 func (at place) appendHeld(list []standing, pl *plan) []standing {
 	key := at.s.key(at.i)
 	from := pl.sources(key)
-	add := func(src addr, port uint16, retired bool) {
-		s := standing{Tuple{src, key.addr(), port, key.port()}, InUse}
-		if retired {
-			s.state = Retired
-		}
-		list = append(list, s)
+	add := func(src addr, port uint16, state State) {
+		list = append(list, standing{Tuple{src, key.addr(), port, key.port()}, state})
 	}
 	if d := at.destination(); d != nil {
 		for s := range d.all {
 			src := from.at(s.number())
 			for port := range s.held.All(s.table) {
-				add(src, port, s.isRetired(port))
+				add(src, port, s.state(port))
 			}
 		}
 		return list
@@ -115,7 +114,7 @@ func (at place) appendHeld(list []standing, pl *plan) []standing {
 	en := at.entry()
 	for j := range laneCount {
 		if h := en.lane(j); h.port() != 0 {
-			add(from.at(h.number()), h.port(), en.isRetired(j))
+			add(from.at(h.number()), h.port(), at.state(h))
 		}
 	}
 	return list

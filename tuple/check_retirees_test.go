@@ -8,7 +8,7 @@ func (c *retirees) check(want int, sh *shard, st *state) error {
 		switch {
 		case q.first == nil || q.last == nil:
 			return fmt.Errorf("an empty queue is among those that are not")
-		case q.at != i || c.byDelay.get(q.delay) != q:
+		case q.at != i || c.byDelay[q.kind].get(q.delay) != q:
 			return fmt.Errorf("the queue of %v is not to be found", q.delay)
 		case i > 0 && q.first.until < c.queues[(i-1)/2].first.until:
 			return fmt.Errorf("queue %d comes free before its parent", i)
@@ -41,14 +41,14 @@ func (c *retirees) check(want int, sh *shard, st *state) error {
 				return fmt.Errorf("%v: the links of its line do not fit", key.netip())
 			case !queued[e]:
 				return fmt.Errorf("%v: port %d is in line and cools down for ever", key.netip(), e.hold.port())
-			case !found || !at.contains(e.hold) || at.isInUse(e.hold):
-				return fmt.Errorf("%v: port %d cools down and is not retired", key.netip(), e.hold.port())
+			case !found || at.state(e.hold) != e.queue.kind.state():
+				return fmt.Errorf("%v: port %d is neither retired nor taken", key.netip(), e.hold.port())
 			}
 			if d := at.destination(); d != nil {
 				if d.next != 0 && d.next > e.until {
 					return fmt.Errorf("port %d comes free at %d, and the first one at %d", e.hold.port(), e.until, d.next)
 				}
-				if d.wants(e.hold, sh.plan.Load().quota) {
+				if e.queue.kind != taken && d.wants(e.hold, sh.plan.Load().quota) {
 					return fmt.Errorf("%v: port %d is retired, and somebody waits for it", key.netip(), e.hold.port())
 				}
 			}
@@ -62,8 +62,19 @@ func (c *retirees) check(want int, sh *shard, st *state) error {
 			return fmt.Errorf("%v: %w", key.netip(), err)
 		}
 	}
-	if lined != want || len(queued) != want || len(c.byDelay.m)-len(c.queues) > idleQueues {
-		return fmt.Errorf("%d retired, %d in lines, %d in queues; %d queues of %d in use", want, lined, len(queued), len(c.queues), len(c.byDelay.m))
+	if lined != want || len(queued) != want {
+		return fmt.Errorf("%d retired or taken, %d in lines, %d in queues", want, lined, len(queued))
+	}
+	for k := range c.byDelay {
+		idle := 0
+		for _, q := range c.byDelay[k].m {
+			if q.first == nil {
+				idle++
+			}
+		}
+		if idle > idleQueues {
+			return fmt.Errorf("%d queues of kind %d are empty", idle, k)
+		}
 	}
 	return nil
 }
@@ -85,7 +96,7 @@ func (p *passes) check(l *retireeLine, rank map[*retiree]int, from *sources) err
 		}
 		a := ask{src: s.src, table: s.table}
 		for e := l.oldest; e != s.last.newer; e = e.newer {
-			if a.fits(e.hold, from) {
+			if e.queue.kind != taken && a.fits(e.hold, from) {
 				return fmt.Errorf("passed by port %d, which would do", e.hold.port())
 			}
 		}

@@ -24,7 +24,7 @@ func (p *Pool) Check() error {
 }
 
 func (sh *shard) check(st *state) error {
-	inUse, retired, waiting := 0, 0, 0
+	inUse, retired, others, waiting := 0, 0, 0, 0
 	for _, e := range []*entries{&sh.v4, &sh.v6} {
 		s := e.slots.Load()
 		if s == nil {
@@ -49,6 +49,7 @@ func (sh *shard) check(st *state) error {
 			}
 			n++
 			u, r := en.counts()
+			o := 0
 			if d := at.destination(); d != nil {
 				large++
 				if err := d.check(key, sh.plan.Load()); err != nil {
@@ -57,12 +58,13 @@ func (sh *shard) check(st *state) error {
 				if u+r != 0 {
 					return fmt.Errorf("%v: lanes %x beside %d in use and %d retired", key.netip(), en[1:], d.inUse, d.retired)
 				}
-				u, r = d.inUse, d.retired
+				u, r, o = d.inUse, d.retired, d.taken
 			} else if err := en.check(sh.plan.Load().sources(key), sh.plan.Load()); err != nil {
 				return fmt.Errorf("%v: %w", key.netip(), err)
 			}
 			inUse += u
 			retired += r
+			others += o
 		}
 		switch {
 		case n != e.n || large != e.large:
@@ -92,14 +94,14 @@ func (sh *shard) check(st *state) error {
 		due = sh.cool.next()
 	}
 	switch {
-	case sh.inUse != inUse || sh.cool.n != retired || sh.waiting != waiting:
-		return fmt.Errorf("counts %d in use, %d retired, %d waiting; its destinations count %d, %d, %d",
-			sh.inUse, sh.cool.n, sh.waiting, inUse, retired, waiting)
+	case sh.inUse != inUse || sh.cool.retired() != retired || sh.cool.taken != others || sh.waiting != waiting:
+		return fmt.Errorf("counts %d in use, %d retired, %d taken, %d waiting; its destinations count %d, %d, %d, %d",
+			sh.inUse, sh.cool.retired(), sh.cool.taken, sh.waiting, inUse, retired, others, waiting)
 	case sh.due.Load() != due:
 		return fmt.Errorf("the next is due at %d, not at %d", due, sh.due.Load())
 	case !sh.isWaitedFor() && sh.wake != nil:
 		return fmt.Errorf("nobody waits, and a timer runs")
-	case sh.isWaitedFor() && retired > 0 && sh.wake == nil:
+	case sh.isWaitedFor() && due != never && sh.wake == nil:
 		return fmt.Errorf("%d wait for what cools down, and no timer runs", sh.waiting)
 	}
 	return sh.cool.check(sh, st)
@@ -138,8 +140,8 @@ func (d *destination) check(key dstKey, pl *plan) error {
 	if d.peak < d.inUse+d.retired || d.inUse+d.retired == 0 && d.peak != 0 {
 		return fmt.Errorf("its peak is %d, and it holds %d", d.peak, d.inUse+d.retired)
 	}
-	held, retired, full := 0, 0, uint64(0)
-	if n := d.inUse + d.retired; d.key != key || n <= 1 && !d.isWaitedFor() && (n == 0 || pl.lanes) {
+	held, retired, others, full := 0, 0, 0, uint64(0)
+	if n := d.inUse + d.retired; d.key != key || n <= 1 && d.taken == 0 && !d.isWaitedFor() && (n == 0 || pl.lanes) {
 		return fmt.Errorf("the destination of %v holds %d", d.key.netip(), n)
 	}
 	if d.from != pl.sources(key) {
@@ -174,6 +176,14 @@ func (d *destination) check(key dstKey, pl *plan) error {
 				}
 			}
 		}
+		if s.taken != nil {
+			others += s.taken.Len(s.table)
+			for port := range s.taken.All(s.table) {
+				if !s.held.Contains(s.table, port) || s.isRetired(port) {
+					return fmt.Errorf("port %d of source %v is taken, and free or retired", port, a.netip())
+				}
+			}
+		}
 		isFull := s.held.Len(s.table) == s.table.Len() && s.number() < d.from.n
 		if inSet := d.full.words.get(s.number()/64)>>(s.number()%64)&1 != 0; inSet != isFull {
 			return fmt.Errorf("source %v full: %t, and in the set of the full ones: %t", a.netip(), isFull, inSet)
@@ -190,13 +200,14 @@ func (d *destination) check(key dstKey, pl *plan) error {
 		inSet += bits.OnesCount64(w)
 	}
 	switch {
-	case held != d.inUse+d.retired || retired != d.retired:
-		return fmt.Errorf("counts %d in use, %d retired; its sources hold %d, of which %d retired", d.inUse, d.retired, held, retired)
+	case held != d.inUse+d.retired+d.taken || retired != d.retired || others != d.taken:
+		return fmt.Errorf("counts %d in use, %d retired, %d taken; its sources hold %d, of which %d retired and %d taken",
+			d.inUse, d.retired, d.taken, held, retired, others)
 	case full != d.full.n || full != uint64(inSet):
 		return fmt.Errorf("%d sources are full, counted %d, in the set %d", full, d.full.n, inSet)
 	case d.turn >= max(1, d.from.n):
 		return fmt.Errorf("it is the turn of source %d of %d", d.turn, d.from.n)
-	case d.isWaitedFor() && pl.mayHoldMore(held) && d.waiters.head().table == nil && d.waiters.head().src == (addr{}) && full != d.from.n:
+	case d.isWaitedFor() && pl.mayHoldMore(d.inUse+d.retired) && d.waiters.head().table == nil && d.waiters.head().src == (addr{}) && full != d.from.n:
 		return fmt.Errorf("%d wait though only %d of %d sources are full", d.waiters.crowd.n, full, d.from.n)
 	case d.waiters != nil:
 		return d.waiters.check()
@@ -208,12 +219,12 @@ func (c *cooldown) check(sh *shard, st *state) error {
 	if c.early != nil {
 		return c.early.check(c.n, sh, st)
 	}
-	n := 0
+	n, others := 0, 0
 	for i, q := range c.queues {
 		switch {
 		case q.n == 0:
 			return fmt.Errorf("an empty queue is among those that are not")
-		case c.byDelay.get(q.delay) != q:
+		case c.byDelay[q.kind].get(q.delay) != q:
 			return fmt.Errorf("the queue of %v is not to be found", q.delay)
 		case i > 0 && q.first().until < c.queues[(i-1)/2].first().until:
 			return fmt.Errorf("queue %d comes free before its parent", i)
@@ -223,28 +234,37 @@ func (c *cooldown) check(sh *shard, st *state) error {
 			return fmt.Errorf("a queue of %d keeps a buffer of %d", q.n, len(q.buf))
 		}
 		n += q.n
+		if q.kind == taken {
+			others += q.n
+		}
 		for j := range q.n {
 			r := q.at(j)
 			if j > 0 && r.until < q.at(j-1).until {
 				return fmt.Errorf("the queue of %v is out of order", q.delay)
 			}
 			at, found := sh.entries(r.key).find(r.key, r.key.hash(&st.seed))
-			if !found || !at.contains(r.hold) || at.isInUse(r.hold) {
-				return fmt.Errorf("port %d cools down and is not retired", r.hold.port())
+			if !found || at.state(r.hold) != q.kind.state() {
+				return fmt.Errorf("port %d is neither retired nor taken", r.hold.port())
 			}
 			if d := at.destination(); d != nil && d.next != 0 && d.next > r.until {
 				return fmt.Errorf("port %d comes free at %d, and the first one at %d", r.hold.port(), r.until, d.next)
 			}
 		}
 	}
-	idle := 0
-	for _, q := range c.byDelay.m {
-		if q.n == 0 {
-			idle++
+	used := 0
+	for k := range c.byDelay {
+		idle := 0
+		for _, q := range c.byDelay[k].m {
+			if q.n == 0 {
+				idle++
+			}
+		}
+		if used += len(c.byDelay[k].m) - idle; idle > idleQueues {
+			return fmt.Errorf("%d queues of kind %d are empty", idle, k)
 		}
 	}
-	if n != c.n || len(c.byDelay.m) != idle+len(c.queues) || idle > idleQueues {
-		return fmt.Errorf("%d cool down, counted %d; %d queues, of which %d empty and %d not", n, c.n, len(c.byDelay.m), idle, len(c.queues))
+	if n != c.n || others != c.taken || used != len(c.queues) {
+		return fmt.Errorf("%d retired or taken, %d of them taken, counted %d and %d; %d queues, known %d", n, others, c.n, c.taken, len(c.queues), used)
 	}
 	return nil
 }

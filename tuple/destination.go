@@ -14,8 +14,9 @@ type destination struct {
 	key            dstKey
 	from           *sources // of its family
 	inUse, retired int
-	peak           int     // the most held at once since nothing was
-	next           int64   // when the first of the retired comes free; 0 if that is not known
+	taken          int     // tuples that others have
+	peak           int     // the most in use or retired at once since nothing was
+	next           int64   // when the first of the retired or taken comes free, never if none has a time; 0 if not known
 	turn           uint64  // the number of the source whose turn it is
 	full           numbers // the sources without a free port
 	waiters        *line   // who waits for it; nil if nobody ever did
@@ -35,8 +36,9 @@ type source struct {
 	table   *ports.Allowed // of its ports
 	level   *level         // in which it lies under LeastUsed, nil if in none, and
 	at      int            // where in it
-	held    ports.Space    // in use or retired
+	held    ports.Space    // in use, retired or taken
 	retired *ports.Space   // nil if none ever was
+	taken   *ports.Space   // nil if none ever was
 }
 
 // spares keep destinations with a few more tuples than an entry has lanes, which come and go, from allocating, and sources
@@ -178,10 +180,22 @@ func (d *destination) reserve(h hold, pl *plan) {
 	d.took(s)
 }
 
-// took enters in the books that a port of s was taken.
+// took enters in the books that a port of s was taken into use.
 func (d *destination) took(s *source) {
 	d.inUse++
 	d.peak = max(d.peak, d.inUse+d.retired)
+	d.isHeld(s)
+}
+
+// hold makes a free tuple one that is held, which the caller has to count.
+func (d *destination) hold(h hold, pl *plan) {
+	s := d.source(h.number(), pl)
+	s.held.Reserve(s.table, h.port())
+	d.isHeld(s)
+}
+
+// isHeld enters in the books that one more port of s is no longer free.
+func (d *destination) isHeld(s *source) {
 	if s.isFull() && s.number() < d.from.n {
 		d.full.add(s.number())
 	}
@@ -198,25 +212,41 @@ func (d *destination) place(s *source) {
 // retire makes a tuple in use a retired one, until the given time.
 func (d *destination) retire(h hold, until int64) {
 	s := d.find(h.number())
-	if s.retired == nil {
-		s.retired = new(ports.Space)
-	}
-	s.retired.Reserve(s.table, h.port())
+	mark(&s.retired, s.table, h.port())
 	d.inUse--
 	d.retired++
+	d.comesFree(until)
+}
+
+// comesFree notes that a tuple comes free at the given time.
+func (d *destination) comesFree(at int64) {
 	if d.next != 0 {
-		d.next = min(d.next, until)
+		d.next = min(d.next, at)
 	}
 }
 
-// release frees a tuple that is in use or retired.
-func (d *destination) release(h hold, pl *plan) {
+// mark puts a port in a set that is made when it is first needed.
+func mark(set **ports.Space, table *ports.Allowed, port uint16) {
+	if *set == nil {
+		*set = new(ports.Space)
+	}
+	(*set).Reserve(table, port)
+}
+
+// release frees a tuple that is in use, retired or taken, and returns which of these it was.
+func (d *destination) release(h hold, pl *plan) (was State) {
 	s := d.find(h.number())
-	if s.isRetired(h.port()) {
+	was = InUse
+	switch {
+	case s.isRetired(h.port()):
 		s.retired.Release(s.table, h.port())
 		d.retired--
-		d.next = 0
-	} else {
+		d.next, was = 0, Retired
+	case s.isTaken(h.port()):
+		s.taken.Release(s.table, h.port())
+		d.taken--
+		d.next, was = 0, Taken
+	default:
 		d.inUse--
 	}
 	if s.isFull() && s.number() < d.from.n {
@@ -225,11 +255,12 @@ func (d *destination) release(h hold, pl *plan) {
 	s.held.Release(s.table, h.port())
 	d.place(s)
 	d.dropIfUnused(s, pl)
+	return was
 }
 
-// isInUse reports whether the tuple is in use, as opposed to free or retired.
+// isInUse reports whether the tuple is in use, as opposed to free, retired or taken.
 func (d *destination) isInUse(h hold) bool {
-	return d.contains(h) && !d.find(h.number()).isRetired(h.port())
+	return d.contains(h) && d.find(h.number()).state(h.port()) == InUse
 }
 
 func (d *destination) contains(h hold) bool {
@@ -308,6 +339,19 @@ func (d *destination) line() *line {
 func (s *source) number() uint64 { return s.named.Load() - 1 }
 
 func (s *source) isFull() bool { return s.held.Len(s.table) == s.table.Len() }
+
+// state is how a port stands that is held.
+func (s *source) state(port uint16) State {
+	switch {
+	case s.isRetired(port):
+		return Retired
+	case s.isTaken(port):
+		return Taken
+	}
+	return InUse
+}
+
+func (s *source) isTaken(port uint16) bool { return s.taken != nil && s.taken.Contains(s.table, port) }
 
 func (s *source) isRetired(port uint16) bool {
 	return s.retired != nil && s.retired.Contains(s.table, port)

@@ -139,11 +139,14 @@ func (en *entry) counts() (inUse, retired int) {
 	return inUse, retired
 }
 
-// release frees lane j, and reports whether all are free.
-func (en *entry) release(j int) (idle bool) {
+// reuse makes the retired tuple in lane j one in use.
+func (en *entry) reuse(j int) { en.setLast(en[0] &^ (metaRetired << j)) }
+
+// release frees lane j. It reports whether the tuple was retired, and whether all lanes are free.
+func (en *entry) release(j int) (retired, idle bool) {
 	en.setLane(j, en.lane(j)&^0xffff)
-	if en.isRetired(j) {
-		en.setLast(en[0] &^ (metaRetired << j))
+	if retired = en.isRetired(j); retired {
+		en.reuse(j)
 	}
-	return (en[1]|en[2]|en[3])&0xffff == 0
+	return retired, (en[1]|en[2]|en[3])&0xffff == 0
 }

@@ -28,26 +28,50 @@ type ExhaustedError struct {
 	Dst     netip.AddrPort // the destination asked for
 	InUse   int            // tuples in use towards Dst
 	Retired int            // tuples towards Dst that are cooling down
-	Next    time.Duration  // how long until the first of the retired is free; 0 if none is retired
+	Taken   int            // tuples towards Dst that others have
+	Next    time.Duration  // how long until the first of the retired or taken is free; 0 if none has a time
 	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
 }
 
-// Error says what was asked and what stood in the way.
+// Error returns a text such as
+//
+//	no free local port: context deadline exceeded (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken by others, the first free in 2.1s)
+//
+// What varies from call to call stands in the parentheses, at the end. Counts other than that of the tuples in use are left
+// out if they are 0.
 func (e *ExhaustedError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%v towards %v (%d in use, %d cooling down", ErrExhausted, e.Dst, e.InUse, e.Retired)
-	if e.Retired > 0 {
+	b := new(strings.Builder)
+	begin(b, ErrExhausted.Error(), e.Err)
+	fmt.Fprintf(b, " (towards %v: ", e.Dst)
+	count(b, e.InUse, e.Retired)
+	if e.Taken > 0 {
+		fmt.Fprintf(b, ", %d taken by others", e.Taken)
+	}
+	if e.Next > 0 {
 		unit := time.Millisecond
 		if e.Next >= time.Second {
 			unit *= 100
 		}
-		fmt.Fprintf(&b, ", the first of them free in %v", max(e.Next.Round(unit), unit))
+		fmt.Fprintf(b, ", the first free in %v", max(e.Next.Round(unit), unit))
 	}
 	b.WriteByte(')')
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
 	return b.String()
+}
+
+// begin writes what stood in the way, and why it was not waited for, if there is a reason.
+func begin(b *strings.Builder, what string, why error) {
+	b.WriteString(what)
+	if why != nil {
+		fmt.Fprintf(b, ": %v", why)
+	}
+}
+
+// count writes how many tuples are in use and cooling down.
+func count(b *strings.Builder, inUse, retired int) {
+	fmt.Fprintf(b, "%d in use", inUse)
+	if retired > 0 {
+		fmt.Fprintf(b, ", %d cooling down", retired)
+	}
 }
 
 // Is reports whether target is ErrExhausted.
@@ -61,24 +85,31 @@ func (e *ExhaustedError) Timeout() bool { return isTimeout(e.Err) }
 
 // QuotaError is the error of an acquire that a quota stood in the way of: errors.Is finds ErrQuota in it, and what Err wraps.
 type QuotaError struct {
-	Dst   netip.AddrPort // the destination asked for
-	Quota string         // the field of Pool that says so: MaxPerOwner, MaxTuples or MaxPerDestination
-	Max   int            // and what it is
-	Owner string         // whose tuples they are, if it is MaxPerOwner
-	Err   error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
+	Dst     netip.AddrPort // the destination asked for
+	Quota   string         // the field of Pool that says so: MaxPerOwner, MaxTuples or MaxPerDestination
+	Max     int            // and what it is
+	Owner   string         // whose tuples they are, if it is MaxPerOwner
+	InUse   int            // tuples in use that count in the quota: of the Owner, of the Pool or towards Dst
+	Retired int            // tuples that count in it and are cooling down
+	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
 }
 
-// Error says what was asked and what stood in the way.
+// Error returns a text such as
+//
+//	the quota is used up: MaxPerOwner: context deadline exceeded (towards 198.51.100.7:443: at most 5 of owner "a", 4 in use, 1 cooling down)
+//
+// What varies from call to call stands in the parentheses, at the end.
 func (e *QuotaError) Error() string {
-	of := ""
+	b := new(strings.Builder)
+	begin(b, ErrQuota.Error()+": "+e.Quota, e.Err)
+	fmt.Fprintf(b, " (towards %v: at most %d", e.Dst, e.Max)
 	if e.Quota == "MaxPerOwner" {
-		of = fmt.Sprintf(" of owner %q", e.Owner)
+		fmt.Fprintf(b, " of owner %q", e.Owner)
 	}
-	s := fmt.Sprintf("%v towards %v (%s%s is %d)", ErrQuota, e.Dst, e.Quota, of, e.Max)
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
+	b.WriteString(", ")
+	count(b, e.InUse, e.Retired)
+	b.WriteByte(')')
+	return b.String()
 }
 
 // Is reports whether target is ErrQuota.

@@ -32,16 +32,33 @@ func (at place) contains(h hold) bool {
 	return at.entry().find(h) >= 0
 }
 
-// held returns how many tuples are held, in use or retired.
-func (at place) held() int {
+// counts returns how many tuples are in use, retired and taken.
+func (at place) counts() (inUse, retired, taken int) {
 	if d := at.destination(); d != nil {
-		return d.inUse + d.retired
+		return d.inUse, d.retired, d.taken
 	}
-	inUse, retired := at.entry().counts()
-	return inUse + retired
+	inUse, retired = at.entry().counts()
+	return inUse, retired, 0
 }
 
-// isInUse reports whether the tuple is in use, as opposed to free or retired.
+// state is how a tuple stands that is held, Free for any other.
+func (at place) state(h hold) State {
+	if d := at.destination(); d != nil {
+		if !d.contains(h) {
+			return Free
+		}
+		return d.find(h.number()).state(h.port())
+	}
+	switch j := at.entry().find(h); {
+	case j < 0:
+		return Free
+	case at.entry().isRetired(j):
+		return Retired
+	}
+	return InUse
+}
+
+// isInUse reports whether the tuple is in use, as opposed to free, retired or taken.
 func (at place) isInUse(h hold) bool {
 	if d := at.destination(); d != nil {
 		return d.isInUse(h)

@@ -10,8 +10,9 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// Pool hands out tuples towards destinations: it chooses the source address and the source port. A tuple is free, in use
-// or retired, exactly one of the three, and is handed out only when it is free (but see ReuseRetired).
+// Pool hands out tuples towards destinations: it chooses the source address and the source port. A tuple is free, in use,
+// retired or taken, exactly one of the four, and is handed out only when it is free (but see ReuseRetired). Only package dialer
+// makes tuples taken: others have them.
 //
 // The source addresses take turns. Among the free ports of the source every one is equally likely, whatever has gone
 // before, and unpredictable (RFC 6056). An acquire fails only if at some instant during the call no source had a free
@@ -75,6 +76,7 @@ type Pool struct {
 	rand  func() uint64 // nil: math/rand/v2's
 	init  sync.Mutex
 	state atomic.Pointer[state]
+	slot  atomic.Value // package dialer's
 }
 
 // shards is how many locks share the destinations: enough that two cores seldom meet, and 16 KiB.
@@ -188,8 +190,8 @@ func (p *Pool) quick(dst netip.AddrPort, wait bool) (t Tuple, done bool, err err
 	return Tuple{from.at(h.number()), to, h.port(), dst.Port()}, true, nil
 }
 
-// Reserve takes t into use. It fails if t is in use or retired, or is not a tuple that the Pool could hand out: its source
-// is not in Sources, or its port is not in Ports. Nor does it take anything from a Pool that is closed.
+// Reserve takes t into use. It fails if t is in use, retired or taken, or is not a tuple that the Pool could hand out: its
+// source is not in Sources, or its port is not in Ports. Nor does it take anything from a Pool that is closed.
 func (p *Pool) Reserve(t Tuple) bool { return p.ReserveFor(t, "") }
 
 // ReserveFor is Reserve for an owner, in whose MaxPerOwner it counts; "" is nobody.
@@ -213,7 +215,10 @@ func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 
 // Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
 // (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use. Under ReuseRetired it may be taken sooner.
-func (p *Pool) Retire(t Tuple, d time.Duration) bool {
+func (p *Pool) Retire(t Tuple, d time.Duration) bool { return p.retire(t, byPolicy, d) }
+
+// retire ends the use of t as the kind says. If d is 0, or negative and the kind is not taken, t is free at once.
+func (p *Pool) retire(t Tuple, k kind, d time.Duration) bool {
 	key := p.space(t.dst, t.dstPort)
 	st := p.ready()
 	if list := st.watches.Load(); list != nil {
@@ -223,15 +228,18 @@ func (p *Pool) Retire(t Tuple, d time.Duration) bool {
 	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	ok = ok && sh.retire(key, hash, h, d, pl)
+	ok = ok && sh.endUse(key, hash, h, k, d, pl)
 	mu.Unlock()
 	if ok && p.Trace != nil {
+		if k == taken {
+			d = 0 // nothing of the pool's cools down
+		}
 		p.Trace.ended(pl.tuple(key, h, &t), d)
 	}
 	return ok
 }
 
-// Contains reports whether t is in use or retired. It seldom takes a lock.
+// Contains reports whether t is in use, retired or taken. It seldom takes a lock.
 func (p *Pool) Contains(t Tuple) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
@@ -249,8 +257,9 @@ func (p *Pool) Contains(t Tuple) bool {
 type Stats struct {
 	InUse        int // tuples in use
 	Retired      int // tuples that are cooling down
+	Taken        int // tuples that others have
 	Waiting      int // Acquire calls that wait
-	Destinations int // destinations towards which a tuple is held
+	Destinations int // destinations towards which a tuple is in use, retired or taken
 }
 
 // Stats counts what p holds. Each destination is counted at one instant, but not all at the same: the figures are exact
@@ -264,7 +273,8 @@ func (p *Pool) Stats() Stats {
 		mu := sh.lock()
 		sh.settle(sh.plan.Load())
 		sum.InUse += sh.inUse
-		sum.Retired += sh.cool.n
+		sum.Retired += sh.cool.retired()
+		sum.Taken += sh.cool.taken
 		sum.Waiting += sh.waiting
 		sum.Destinations += sh.v4.n + sh.v6.n
 		mu.Unlock()

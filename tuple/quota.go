@@ -23,7 +23,8 @@ type quota struct {
 	shards   *[shards]shard
 	max      int // MaxTuples, and
 	perOwner int // MaxPerOwner, or MaxInt
-	held     int // in use or retired
+	held     int // in use or retired, and
+	rest     int // retired
 	owners   shrinking[string, *owner]
 	ready    queue[*owner] // those who wait and are below MaxPerOwner
 	crowd    crowd         // all who wait for the quotas
@@ -33,11 +34,12 @@ type quota struct {
 // owner is somebody who holds tuples, if there is a MaxPerOwner, or waits for a quota. That of requests without an owner
 // waits only.
 type owner struct {
-	name  string
-	quota *quota
-	held  int
-	line  line // who waits for either quota
-	at    int  // in ready; negative if it is not
+	name    string
+	quota   *quota
+	held    int  // in use or retired, and
+	retired int  // retired
+	line    line // who waits for either quota
+	at      int  // in ready; negative if it is not
 }
 
 func (o *owner) arrival() uint64 { return o.line.head().arrival() }
@@ -119,12 +121,26 @@ func (q *quota) took(sh *shard, a *ask, h hold) {
 	}
 }
 
-// freed counts a tuple that is no longer held.
-func (q *quota) freed(sh *shard, key dstKey, h hold) {
+// retired counts a tuple that is no longer in use, and still held.
+func (q *quota) retired(sh *shard, key dstKey, h hold) {
+	q.rest++
+	if o := sh.owned.get(owned{key, h}); o != nil {
+		o.retired++
+	}
+}
+
+// freed counts a tuple that is no longer held. It was in use or retired.
+func (q *quota) freed(sh *shard, key dstKey, h hold, was State) {
+	retired := 0
+	if was == Retired {
+		retired = 1
+	}
 	q.held--
+	q.rest -= retired
 	if o := sh.owned.get(owned{key, h}); o != nil {
 		sh.owned.delete(owned{key, h})
 		o.held--
+		o.retired -= retired
 		q.place(o)
 	}
 }
@@ -193,8 +209,10 @@ func (sh *shard) stops(a *ask, pl *plan) (which string, most int) {
 		}
 	}
 	if pl.maxPerDst > 0 {
-		if at, found := sh.entries(a.key).find(a.key, a.hash); found && at.held() >= pl.maxPerDst {
-			return "MaxPerDestination", pl.maxPerDst
+		if at, found := sh.entries(a.key).find(a.key, a.hash); found {
+			if inUse, retired, _ := at.counts(); !pl.mayHoldMore(inUse + retired) {
+				return "MaxPerDestination", pl.maxPerDst
+			}
 		}
 	}
 	return "", 0

@@ -4,24 +4,29 @@ import "fmt"
 
 // check walks all that the quotas count. It needs the lock.
 func (q *quota) check() error {
-	held, waiting := 0, 0
-	of := map[*owner]int{}
+	held, retired, waiting := 0, 0, 0
+	of, ofRetired := map[*owner]int{}, map[*owner]int{}
 	for i := range q.shards {
 		sh := &q.shards[i]
-		held += sh.inUse + sh.cool.n
+		held += sh.inUse + sh.cool.retired()
+		retired += sh.cool.retired()
 		waiting += sh.waiting
 		for o, owner := range sh.owned.m {
 			of[owner]++
-			if at, found := sh.entries(o.key).find(o.key, o.key.hash(sh.v4.seed)); !found || !at.contains(o.hold) {
-				return fmt.Errorf("port %d towards %v has an owner, and is free", o.hold.port(), o.key.netip())
+			at, found := sh.entries(o.key).find(o.key, o.key.hash(sh.v4.seed))
+			if !found || at.state(o.hold) != InUse && at.state(o.hold) != Retired {
+				return fmt.Errorf("port %d towards %v has an owner, and is free or taken", o.hold.port(), o.key.netip())
+			}
+			if at.state(o.hold) == Retired {
+				ofRetired[owner]++
 			}
 		}
 	}
 	ready, inLine := 0, 0
 	for name, o := range q.owners.m {
 		switch {
-		case o.name != name || o.held != of[o]:
-			return fmt.Errorf("owner %q holds %d, counted %d", name, of[o], o.held)
+		case o.name != name || o.held != of[o] || o.retired != ofRetired[o]:
+			return fmt.Errorf("owner %q holds %d, %d of them retired, counted %d and %d", name, of[o], ofRetired[o], o.held, o.retired)
 		case o.held == 0 && o.line.isEmpty():
 			return fmt.Errorf("owner %q holds nothing, waits for nothing and is still there", name)
 		case o.held < q.perOwner && !o.line.isEmpty():
@@ -38,8 +43,8 @@ func (q *quota) check() error {
 		delete(of, o)
 	}
 	switch {
-	case held != q.held || len(of) > 0:
-		return fmt.Errorf("the quota counts %d held, the shards %d; %d owners are unknown", q.held, held, len(of))
+	case held != q.held || retired != q.rest || len(of) > 0:
+		return fmt.Errorf("the quota counts %d held, %d of them retired, the shards %d and %d; %d owners are unknown", q.held, q.rest, held, retired, len(of))
 	case len(q.ready) != ready || inLine != q.crowd.n || inLine > waiting:
 		return fmt.Errorf("%d owners are ready, counted %d; %d of %d wait for the quotas, counted %d", len(q.ready), ready, inLine, waiting, q.crowd.n)
 	case q.next() != nil:

@@ -8,17 +8,17 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// retirees is the retired tuples of a shard, any of which may be taken before its time. They lie in two orders at once:
-// those of one duration in a queue, as in a cooldown, and those towards one destination in a line. Both are linked lists, so
-// that a tuple which is taken leaves nothing behind.
+// retirees is the retired and the taken tuples of a shard, any of which may be removed before its time. They lie in two orders
+// at once: those of one kind and duration in a queue, as in a cooldown, and those towards one destination in a line. Both are
+// linked lists, so that a tuple that is removed leaves nothing behind.
 type retirees struct {
 	queues  retireeHeap // those that are not empty
-	byDelay shrinking[time.Duration, *retireeQueue]
+	byDelay [kinds]shrinking[time.Duration, *retireeQueue]
 	lines   shrinking[dstKey, *retireeLine]
 	spare   struct{ retirees, lines sync.Pool }
 }
 
-// retiree is a retired tuple.
+// retiree is a retired or taken tuple.
 type retiree struct {
 	until         int64
 	hold          hold
@@ -28,26 +28,27 @@ type retiree struct {
 	older, newer  *retiree // in its line
 }
 
-// retireeQueue is those that were retired for the same time, in order.
+// retireeQueue is those of one kind that came for the same time, in order.
 type retireeQueue struct {
+	kind        kind
 	delay       time.Duration
 	at          int // in the heap
 	first, last *retiree
 }
 
-// retireeLine is those towards one destination, in the order in which they were retired.
+// retireeLine is those towards one destination, in the order in which they came.
 type retireeLine struct {
 	key            dstKey
 	oldest, newest *retiree
 	passed         *passes // nil until a request had to pass some by
 }
 
-func (c *retirees) add(delay time.Duration, r resting) {
+func (c *retirees) add(k kind, delay time.Duration, r resting) {
 	e, ok := c.spare.retirees.Get().(*retiree)
 	if !ok {
 		e = new(retiree)
 	}
-	q, l := c.queue(delay), c.line(r.key)
+	q, l := c.queue(k, delay), c.line(r.key)
 	*e = retiree{until: r.until, hold: r.hold, queue: q, line: l, sooner: q.last, older: l.newest}
 	if l.newest == nil {
 		l.oldest = e
@@ -64,11 +65,11 @@ func (c *retirees) add(delay time.Duration, r resting) {
 	heap.Push(&c.queues, q)
 }
 
-func (c *retirees) queue(delay time.Duration) *retireeQueue {
-	q := c.byDelay.get(delay)
+func (c *retirees) queue(k kind, delay time.Duration) *retireeQueue {
+	q := c.byDelay[k].get(delay)
 	if q == nil {
-		q = &retireeQueue{delay: delay}
-		c.byDelay.put(delay, q)
+		q = &retireeQueue{kind: k, delay: delay}
+		c.byDelay[k].put(delay, q)
 	}
 	return q
 }
@@ -112,8 +113,8 @@ func (c *retirees) unqueue(e *retiree) {
 		return
 	}
 	heap.Remove(&c.queues, q.at)
-	if len(c.byDelay.m) > idleQueues {
-		c.byDelay.delete(q.delay)
+	if m := &c.byDelay[q.kind]; len(m.m) > idleQueues {
+		m.delete(q.delay)
 	}
 }
 
@@ -137,7 +138,22 @@ func (c *retirees) unline(e *retiree) {
 	}
 }
 
-// first returns the first in line that a can do with, nil if there is none.
+// removeIf is cooldown.removeIf. It looks through all that is in line for key.
+func (c *retirees) removeIf(key dstKey, drop func(hold) bool, of *cooldown) {
+	l := c.lines.get(key)
+	if l == nil {
+		return
+	}
+	for e := l.oldest; e != nil; {
+		next := e.newer
+		if e.queue.kind != byPolicy && drop(e.hold) {
+			of.take(e)
+		}
+		e = next
+	}
+}
+
+// first returns the first in line that a can do with, nil if there is none. Nobody can do with one that is taken.
 func (c *retirees) first(a *ask, from *sources) *retiree {
 	l := c.lines.get(a.key)
 	if l == nil {
@@ -149,7 +165,7 @@ func (c *retirees) first(a *ask, from *sources) *retiree {
 		e = last.newer
 	}
 	begin := e
-	for ; e != nil && !a.fits(e.hold, from); e = e.newer {
+	for ; e != nil && (e.queue.kind == taken || !a.fits(e.hold, from)); e = e.newer {
 		last = e
 	}
 	if e != begin {
@@ -161,7 +177,7 @@ func (c *retirees) first(a *ask, from *sources) *retiree {
 	return e
 }
 
-// nextOf returns when the first retired tuple towards key comes free. There must be one.
+// nextOf is cooldown.nextOf.
 func (c *retirees) nextOf(key dstKey) int64 {
 	next := int64(never)
 	for e := c.lines.get(key).oldest; e != nil; e = e.newer {

@@ -15,22 +15,28 @@ func (sh *shard) reuse(a *ask, d *destination, pl *plan) (h hold, ok bool) {
 	sh.setDue()
 	d.reuse(h)
 	if pl.quota != nil {
-		pl.quota.freed(sh, a.key, h) // for it is counted again, as another owner's perhaps
+		pl.quota.freed(sh, a.key, h, Retired) // because it is counted again, perhaps as another owner's
 	}
 	return h, true
 }
 
-// take removes a tuple before its time.
-func (c *cooldown) take(r *retiree) {
-	c.n--
-	c.early.remove(r)
+// take removes a tuple, under ReuseRetired, whether its time has come or not.
+func (c *cooldown) take(r *retiree) resting {
+	c.removed(r.queue.kind)
+	return c.early.remove(r)
 }
 
-// reuse makes a retired tuple one in use.
+// reuse makes a retired or taken tuple one in use.
 func (d *destination) reuse(h hold) {
 	s := d.find(h.number())
-	s.retired.Release(s.table, h.port())
-	d.retired--
+	if s.isRetired(h.port()) {
+		s.retired.Release(s.table, h.port())
+		d.retired--
+	} else {
+		s.taken.Release(s.table, h.port())
+		d.taken--
+	}
 	d.inUse++
+	d.peak = max(d.peak, d.inUse+d.retired)
 	d.next = 0
 }

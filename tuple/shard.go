@@ -18,7 +18,7 @@ import (
 // no two shards share one: two cores that take turns wait for each line that both write.
 type shard struct {
 	v4   entries
-	due  atomic.Int64 // when the first of the retired comes free; never if none is retired
+	due  atomic.Int64 // when the first of the retired or taken comes free; never if none does
 	plan atomic.Pointer[plan]
 	_    [cacheLine - (entriesSize+8+unsafe.Sizeof(uintptr(0)))%cacheLine]byte
 	v6   entries
@@ -27,7 +27,7 @@ type shard struct {
 	mu      sync.Mutex
 	inUse   int
 	waiting int         // over all destinations
-	wake    *time.Timer // set only while somebody waits and something is retired
+	wake    *time.Timer // set only while somebody waits and something comes free by itself
 	cool    cooldown
 	flows   shrinking[class, *flow]  // who waits
 	owned   shrinking[owned, *owner] // whose the tuples are, if there is a MaxPerOwner
@@ -45,7 +45,7 @@ const (
 // epoch is where the clock of a Pool starts.
 var epoch = time.Now()
 
-// never is the end of time.
+// never is the end of time: what is taken without a time comes free then.
 const never = math.MaxInt64
 
 func now() int64 { return int64(time.Since(epoch)) }
@@ -70,7 +70,7 @@ func (sh *shard) entries(key dstKey) *entries {
 
 // settle frees what has cooled down and gives it to those who wait for it.
 func (sh *shard) settle(pl *plan) {
-	if sh.cool.empty() {
+	if sh.due.Load() == never {
 		return // without a look at the clock
 	}
 	t := now()
@@ -123,13 +123,14 @@ func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, o
 	return h, ok
 }
 
-// reserve takes this tuple towards key. It fails if it is in use or retired, or its port is not one of the pool's.
+// reserve takes this tuple towards key. It fails if the tuple is in use, retired or taken, or its port is not one of the
+// pool's.
 func (sh *shard) reserve(a *ask, h hold, pl *plan) bool {
 	key, hash := a.key, a.hash
 	sh.settle(pl)
 	e := sh.entries(key)
 	at, found := e.find(key, hash)
-	if from := pl.sources(key); h.number() >= from.n || !from.table(h.number()).Contains(h.port()) || found && at.contains(h) {
+	if !pl.sources(key).handOut(h) || found && at.contains(h) {
 		return false
 	}
 	switch d := at.destination(); {
@@ -156,8 +157,16 @@ func (sh *shard) took(a *ask, h hold, pl *plan) {
 	}
 }
 
-// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use.
-func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl *plan) bool {
+// endUse ends the use of a tuple as the kind says. It fails if the tuple is not in use.
+func (sh *shard) endUse(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
+	if k == taken {
+		return sh.yield(key, hash, h, delay, pl)
+	}
+	return sh.retire(key, hash, h, k, delay, pl)
+}
+
+// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken.
+func (sh *shard) retire(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
 	if !found || !at.isInUse(h) {
@@ -175,7 +184,10 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	} else {
 		at.entry().setRetired(at.entry().find(h))
 	}
-	sh.cool.add(delay, resting{until, key, h})
+	if pl.quota != nil {
+		pl.quota.retired(sh, key, h)
+	}
+	sh.cool.add(k, delay, resting{until, key, h})
 	sh.setDue()
 	sh.setWake()
 	if sh.cool.early != nil && d != nil && d.isWaitedFor() {
@@ -184,21 +196,36 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, delay time.Duration, pl
 	return true
 }
 
-// free frees a tuple that is in use or retired, and gives it to whoever waits for it.
+// free frees a tuple that is in use, retired or taken, and gives it to whoever waits for it.
 func (sh *shard) free(at place, h hold, pl *plan) {
 	key := at.s.key(at.i)
 	d := at.destination()
-	if d != nil {
-		d.release(h, pl)
-	} else if en := at.entry(); en.release(en.find(h)) {
-		at.e.remove(at)
-	}
+	sh.release(at, d, h, pl)
 	if pl.quota != nil {
-		pl.quota.freed(sh, key, h)
 		sh.serveBoth(key, pl)
 	} else if d != nil {
 		sh.serve(d, pl)
 		at.e.reduce(at, d, pl)
+	}
+}
+
+// release frees a tuple that is in use, retired or taken, and serves nobody. d is the destination of a large entry.
+func (sh *shard) release(at place, d *destination, h hold, pl *plan) {
+	key, was := at.s.key(at.i), InUse
+	if d != nil {
+		was = d.release(h, pl)
+	} else {
+		en := at.entry()
+		retired, idle := en.release(en.find(h))
+		if retired {
+			was = Retired
+		}
+		if idle {
+			at.e.remove(at)
+		}
+	}
+	if pl.quota != nil && was != Taken {
+		pl.quota.freed(sh, key, h, was)
 	}
 }
 
@@ -218,10 +245,18 @@ func (sh *shard) reduce(a *ask, pl *plan) {
 
 // refused is the error for an acquire that something stands in the way of.
 func (sh *shard) refused(a *ask, why error) error {
-	if which, most := sh.stops(a, sh.plan.Load()); which != "" {
+	pl := sh.plan.Load()
+	if which, most := sh.stops(a, pl); which != "" {
 		err := &QuotaError{Dst: dstKeyOf(a.to, a.dst.Port()).netip(), Quota: which, Max: most, Err: why}
-		if which == "MaxPerOwner" {
-			err.Owner = a.owner
+		switch which {
+		case "MaxPerOwner":
+			o := pl.quota.owners.get(a.owner)
+			err.Owner, err.InUse, err.Retired = a.owner, o.held-o.retired, o.retired
+		case "MaxTuples":
+			err.InUse, err.Retired = pl.quota.held-pl.quota.rest, pl.quota.rest
+		default:
+			at, _ := sh.entries(a.key).find(a.key, a.hash)
+			err.InUse, err.Retired, _ = at.counts()
 		}
 		return err
 	}
@@ -235,20 +270,22 @@ func (sh *shard) exhausted(a *ask, why error) error {
 	if !found {
 		return err
 	}
+	err.InUse, err.Retired, err.Taken = at.counts()
+	if err.Retired+err.Taken == 0 {
+		return err
+	}
 	next := int64(0)
 	d := at.destination()
 	if d != nil {
-		err.InUse, err.Retired, next = d.inUse, d.retired, d.next
-	} else {
-		err.InUse, err.Retired = at.entry().counts()
+		next = d.next
 	}
-	if err.Retired > 0 {
-		if next == 0 {
-			next = sh.cool.nextOf(a.key)
-		}
-		if d != nil {
-			d.next = next
-		}
+	if next == 0 {
+		next = sh.cool.nextOf(a.key)
+	}
+	if d != nil {
+		d.next = next
+	}
+	if next != never {
 		err.Next = time.Duration(max(1, next-now()))
 	}
 	return err

@@ -36,6 +36,7 @@ type sourceBlock struct {
 	first      addr
 	begin, end uint64 // their numbers, end not included
 	table      *ports.Allowed
+	own        bool // whether they are ports of its own, and not those of the pool
 }
 
 // find returns the number of an address of the block.
@@ -53,7 +54,7 @@ var (
 
 // anySource is the sources of a Pool that has none: the one address that stands for all.
 func anySource(unspecified netip.Addr, table *ports.Allowed) sources {
-	return sources{blocks: []sourceBlock{{addrFrom(unspecified), 0, 1, table}}, live: 1, n: 1, any: true}
+	return sources{blocks: []sourceBlock{{first: addrFrom(unspecified), end: 1, table: table}}, live: 1, n: 1, any: true}
 }
 
 // sourcesFrom sorts a list by family. A prefix that lies within another is not counted twice. The errors call the list what.
@@ -90,9 +91,9 @@ func sourcesFrom(what string, list []Source, table func(alloc.Set) *ports.Allowe
 		}
 		last = s
 		if s.Prefix.Addr().Is4() {
-			v4.add(s.Prefix, table(s.Ports))
+			v4.add(s.Prefix, table(s.Ports), !s.Ports.IsZero())
 		} else {
-			v6.add(s.Prefix, table(s.Ports))
+			v6.add(s.Prefix, table(s.Ports), !s.Ports.IsZero())
 		}
 	}
 	return v4, v6, v6.checkNumbers(what)
@@ -106,12 +107,12 @@ func (s *sources) checkNumbers(what string) error {
 	return fmt.Errorf("tuple: %s has %d IPv6 prefixes: of those with 2^32 addresses or more, which count as 2^32, it can use %d", what, len(s.blocks), maxSources/perPrefix)
 }
 
-func (s *sources) add(p netip.Prefix, table *ports.Allowed) {
+func (s *sources) add(p netip.Prefix, table *ports.Allowed, own bool) {
 	count := uint64(perPrefix)
 	if host := p.Addr().BitLen() - p.Bits(); host < bits.Len64(perPrefix)-1 {
 		count = 1 << host
 	}
-	s.blocks = append(s.blocks, sourceBlock{addrFrom(p.Addr()), s.n, s.n + count, table})
+	s.blocks = append(s.blocks, sourceBlock{addrFrom(p.Addr()), s.n, s.n + count, table, own})
 	s.live++
 	s.n += count
 }
@@ -122,7 +123,7 @@ func (s *sources) drain(b sourceBlock) {
 	if len(s.blocks) > s.live {
 		begin = s.blocks[len(s.blocks)-1].end
 	}
-	s.blocks = append(s.blocks, sourceBlock{b.first, begin, begin + b.end - b.begin, b.table})
+	s.blocks = append(s.blocks, sourceBlock{b.first, begin, begin + b.end - b.begin, b.table, b.own})
 }
 
 // block returns the block of a number.
@@ -148,11 +149,20 @@ func (s *sources) find(t *Tuple) (hold, bool) {
 	if t.srcPort == 0 || len(s.blocks) == 0 || t.src.is4() != t.dst.is4() {
 		return 0, false
 	}
+	src := t.src
 	if s.any {
-		return holdOf(0, t.srcPort), true
+		if len(s.blocks) == 1 {
+			return holdOf(0, t.srcPort), true
+		}
+		src = s.blocks[0].first
 	}
-	number, ok := s.number(t.src, t.srcPort)
+	number, ok := s.number(src, t.srcPort)
 	return holdOf(number, t.srcPort), ok
+}
+
+// handOut reports whether h is a port of a live source.
+func (s *sources) handOut(h hold) bool {
+	return h.number() < s.n && s.table(h.number()).Contains(h.port())
 }
 
 // number returns the source that a port of an address belongs to: the live one if it has that port, else the first of the

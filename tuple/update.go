@@ -38,10 +38,16 @@ func (p *Pool) SetSources(list ...Source) error {
 	if err != nil {
 		return err
 	}
+	return st.move(old, next, v4, v6, "SetSources: sources")
+}
+
+// move goes over to another plan with these sources, which do not have the drained ones yet. It fails, and changes nothing, if
+// they are too many; the error calls them what.
+func (st *state) move(old, next *plan, v4, v6 sources, what string) error {
 	held4, held6 := st.drainedInUse(old)
 	v4.keep(&old.v4, held4)
 	v6.keep(&old.v6, held6)
-	if err := v6.checkNumbers("SetSources: sources"); err != nil {
+	if err := v6.checkNumbers(what); err != nil {
 		return err
 	}
 	next.setSources(v4, v6)
@@ -280,12 +286,13 @@ func (d *destination) moveOver(s *source, was addr, pl *plan) {
 		}
 		to := d.source(number, pl)
 		to.held.Reserve(to.table, port)
-		if s.isRetired(port) {
+		switch s.state(port) {
+		case Retired:
 			s.retired.Release(s.table, port)
-			if to.retired == nil {
-				to.retired = new(ports.Space)
-			}
-			to.retired.Reserve(to.table, port)
+			mark(&to.retired, to.table, port)
+		case Taken:
+			s.taken.Release(s.table, port)
+			mark(&to.taken, to.table, port)
 		}
 		s.held.Release(s.table, port)
 		if to.isFull() && number < d.from.n {

@@ -13,9 +13,10 @@ type Usage struct {
 	Dst       netip.AddrPort // under Pool.Scope, the space that the destination is mapped to
 	InUse     int            // tuples in use
 	Retired   int            // tuples that are cooling down
+	Taken     int            // tuples that others have
 	Waiting   int            // Acquire calls that wait for it, and not for MaxTuples or MaxPerOwner
 	HighWater int            // the most tuples held at once, in use or retired, since none was
-	Free      int            // how many more the sources have now; math.MaxInt if that is more
+	Free      int            // how many more the sources have now, less those taken; math.MaxInt if that is more
 	At        time.Time      // the instant
 }
 
@@ -37,7 +38,7 @@ func (p *Pool) Usage(dst netip.AddrPort) Usage {
 	return u
 }
 
-// Destinations yields every destination that holds a tuple or is waited for, in no order.
+// Destinations yields every destination towards which a tuple is in use, retired or taken, or is waited for, in no order.
 //
 // Each of them is as it was at one instant, but not all at the same. One that comes or goes meanwhile may be left out; none
 // comes twice. The loop may use p: it runs under no lock. There are 64 of them, each of which is held once for as long as it
@@ -57,8 +58,9 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 	}
 }
 
-// HeldFrom returns how many tuples are held, in use or retired, from the addresses of a prefix: 0 once a source that SetSources
-// drained may be taken off its interface. It looks at every destination, under one lock after the other.
+// HeldFrom returns how many tuples from the addresses of a prefix are in use, retired or taken. Once it is 0, a source that
+// SetSources drained may be taken off its interface: those that others have count because their connections would break too.
+// It looks at every destination, under one lock after the other.
 func (p *Pool) HeldFrom(prefix netip.Prefix) int {
 	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
 		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
@@ -114,17 +116,18 @@ func (at place) usage(pl *plan, t time.Time) Usage {
 	from := pl.sources(key)
 	u := Usage{Dst: key.netip(), Waiting: at.waiting(), At: t}
 	if d := at.destination(); d != nil {
-		u.InUse, u.Retired, u.HighWater = d.inUse, d.retired, d.peak
+		u.InUse, u.Retired, u.Taken, u.HighWater = d.inUse, d.retired, d.taken, d.peak
 	} else {
 		en := at.entry()
 		u.InUse, u.Retired = en.counts()
 		u.HighWater = en.peak()
 	}
-	u.Free = saturate(from.capacity - at.heldLive(from, u.InUse+u.Retired))
+	u.Free = saturate(from.capacity - at.heldLive(from, u.InUse+u.Retired+u.Taken))
 	return u
 }
 
-// heldLive returns how many of the tuples held are from live sources, and so ports that these do not have free.
+// heldLive returns how many of the tuples in use, retired or taken are from live sources, and so ports that these do not have
+// free. held is how many there are from all.
 func (at place) heldLive(from *sources, held int) uint64 {
 	if from.live == len(from.blocks) {
 		return uint64(held)

@@ -153,10 +153,10 @@ func (f *flow) fail(why func(*ask) error) {
 	}
 }
 
-// setWake sees to it that those who wait get what cools down: while somebody waits and something is retired, a timer
-// calls settle when the first of it comes free.
+// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something is retired, or
+// taken for a time, a timer calls settle when the first of it comes free.
 func (sh *shard) setWake() {
-	if !sh.isWaitedFor() || sh.cool.empty() {
+	if !sh.isWaitedFor() || sh.cool.empty() || sh.cool.next() == never {
 		return
 	}
 	in := time.Duration(sh.cool.next() - now())
@@ -202,7 +202,7 @@ func (w *waiter) whileIn(hook func()) {
 			defer mu.Unlock()
 			pl := sh.plan.Load()
 			h, _ := pl.find(w.key, &t)
-			sh.retire(w.key, w.hash, h, 0, pl)
+			sh.retire(w.key, w.hash, h, byPolicy, 0, pl)
 		}
 	}()
 	hook()

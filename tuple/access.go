@@ -1,0 +1,33 @@
+package tuple
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/access"
+)
+
+// What package dialer needs and users of a Pool do not. See access.Methods for what each method does.
+var _ = access.Provide(access.Methods[Pool, Tuple, State, alloc.Set]{
+	RetireForKernel: (*Pool).retireForKernel,
+	Yield:           (*Pool).yield,
+	Take:            (*Pool).take,
+	Claim:           (*Pool).claim,
+	Free:            (*Pool).free,
+	FreeUnless:      (*Pool).freeUnless,
+	SetPorts:        (*Pool).setPorts,
+	HasSource:       (*Pool).hasSource,
+	Slot:            (*Pool).slotOf,
+})
+
+func (p *Pool) hasSource(family netip.Addr) bool {
+	pl := p.ready().shards[0].plan.Load()
+	from := &pl.v6
+	if family.Unmap().Is4() {
+		from = &pl.v4
+	}
+	return pl.err == nil && from.n > 0
+}
+
+func (p *Pool) slotOf() *atomic.Value { return &p.slot }

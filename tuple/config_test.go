@@ -175,20 +175,38 @@ func TestSourcesOfTheCallerMayChangeAfterTheFirstUse(t *testing.T) {
 
 func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	e := &tuple.ExhaustedError{Dst: web, InUse: 3, Retired: 2, Next: 12345 * time.Millisecond, Err: tuple.ErrQueueFull}
-	require.EqualError(t, e, "no free local port towards 198.51.100.7:443 (3 in use, 2 cooling down, the first of them free in 12.3s):"+
-		" too many are waiting already")
+	require.EqualError(t, e, "no free local port: too many are waiting already (towards 198.51.100.7:443: 3 in use, 2 cooling down, the first free in 12.3s)")
 	require.ErrorIs(t, e, tuple.ErrExhausted)
 	require.ErrorIs(t, e, tuple.ErrQueueFull)
 	require.False(t, e.Timeout())
 
 	e = &tuple.ExhaustedError{Dst: web6, InUse: 3}
-	require.EqualError(t, e, "no free local port towards [2001:db8:f::7]:443 (3 in use, 0 cooling down)")
+	require.EqualError(t, e, "no free local port (towards [2001:db8:f::7]:443: 3 in use)")
 	require.NotErrorIs(t, e, tuple.ErrQueueFull)
 	require.False(t, e.Timeout())
+
+	e = &tuple.ExhaustedError{Dst: web, InUse: 28232, Retired: 10, Taken: 3, Next: 2100 * time.Millisecond}
+	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken by others, the first free in 2.1s)")
+	e = &tuple.ExhaustedError{Dst: web, Taken: 1, Next: time.Nanosecond}
+	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 0 in use, 1 taken by others, the first free in 1ms)")
 
 	e = &tuple.ExhaustedError{Dst: web, Err: context.DeadlineExceeded}
 	require.ErrorIs(t, e, context.DeadlineExceeded)
 	require.True(t, e.Timeout())
+}
+
+// Logs are grouped by the beginning of a line, so what varies from call to call comes at the end.
+func TestTextOfAQuotaErrorBeginsWithWhichQuotaItIs(t *testing.T) {
+	for _, e := range []*tuple.QuotaError{
+		{Dst: web, Quota: "MaxTuples", Max: 5, InUse: 5},
+		{Dst: web6, Quota: "MaxPerOwner", Max: 5, Owner: `the "first"`, InUse: 3, Retired: 2, Err: context.DeadlineExceeded},
+	} {
+		text := map[string]string{
+			"MaxTuples":   "the quota is used up: MaxTuples (towards 198.51.100.7:443: at most 5, 5 in use)",
+			"MaxPerOwner": `the quota is used up: MaxPerOwner: context deadline exceeded (towards [2001:db8:f::7]:443: at most 5 of owner "the \"first\"", 3 in use, 2 cooling down)`,
+		}
+		require.EqualError(t, e, text[e.Quota])
+	}
 }
 
 // A Scope that is no destination, or of another family, is an error whichever way the pool is asked, and takes nothing.

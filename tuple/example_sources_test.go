@@ -60,5 +60,5 @@ func ExamplePool_scope() {
 	fmt.Println(err)
 	// Output:
 	// 198.51.100.1:443 <nil>
-	// no free local port towards 198.51.100.2:443 (1 in use, 0 cooling down)
+	// no free local port (towards 198.51.100.2:443: 1 in use)
 }

@@ -23,5 +23,5 @@ func ExampleTrace() {
 	pool.TryAcquire(web)
 	// Output:
 	// acquired 0.0.0.0:5000->198.51.100.7:443 after 0s
-	// no free local port towards 198.51.100.7:443 (1 in use, 0 cooling down)
+	// no free local port (towards 198.51.100.7:443: 1 in use)
 }

@@ -32,8 +32,10 @@ type quotaModel struct {
 
 // share is a tuple that is held.
 type share struct {
-	owner string
-	until int64 // 0: in use; else when it comes free
+	owner  string
+	until  int64 // 0: in use; else when it comes free
+	kernel bool  // it is retired for the kernel
+	taken  bool  // others have it
 }
 
 type waiting struct {
@@ -43,21 +45,25 @@ type waiting struct {
 
 // stops returns the error that the pool must have for r now; nil if it must serve it.
 func (m *quotaModel) stops(r tuple.Request) error {
-	ofOwner, ofDst, free := 0, 0, len(m.sources)*m.pool.Ports.Len()
+	free := len(m.sources) * m.pool.Ports.Len()
 	if r.Src.IsValid() {
 		free = m.pool.Ports.Len()
 	}
-	inUse, next := 0, int64(never)
+	var all, ofOwner, ofDst tally
+	taken, next := 0, int64(never)
 	for u, s := range m.held {
+		all.count(s)
 		if s.owner == r.Owner {
-			ofOwner++
+			ofOwner.count(s)
 		}
 		if u.Dst() != r.Dst {
 			continue
 		}
-		if ofDst++; s.until == 0 {
-			inUse++
-		} else {
+		ofDst.count(s)
+		if s.taken {
+			taken++
+		}
+		if s.until != 0 {
 			next = min(next, s.until)
 		}
 		if !r.Src.IsValid() || r.Src == u.Src().Addr() {
@@ -66,21 +72,43 @@ func (m *quotaModel) stops(r tuple.Request) error {
 	}
 	p := m.pool
 	reusable := m.oldest(r).IsValid()
+	quota := func(name string, most int, held tally) error {
+		return &tuple.QuotaError{Dst: r.Dst, Quota: name, Max: most, InUse: held.inUse, Retired: held.retired}
+	}
 	switch {
-	case p.MaxPerOwner > 0 && r.Owner != "" && ofOwner >= p.MaxPerOwner:
-		return &tuple.QuotaError{Dst: r.Dst, Quota: "MaxPerOwner", Max: p.MaxPerOwner, Owner: r.Owner}
-	case p.MaxTuples > 0 && len(m.held) >= p.MaxTuples:
-		return &tuple.QuotaError{Dst: r.Dst, Quota: "MaxTuples", Max: p.MaxTuples}
+	case p.MaxPerOwner > 0 && r.Owner != "" && ofOwner.all() >= p.MaxPerOwner:
+		err := quota("MaxPerOwner", p.MaxPerOwner, ofOwner)
+		err.(*tuple.QuotaError).Owner = r.Owner
+		return err
+	case p.MaxTuples > 0 && all.all() >= p.MaxTuples:
+		return quota("MaxTuples", p.MaxTuples, all)
 	case reusable:
-	case p.MaxPerDestination > 0 && ofDst >= p.MaxPerDestination:
-		return &tuple.QuotaError{Dst: r.Dst, Quota: "MaxPerDestination", Max: p.MaxPerDestination}
-	case free == 0 && inUse < ofDst:
-		return &tuple.ExhaustedError{Dst: r.Dst, InUse: inUse, Retired: ofDst - inUse, Next: time.Duration(next - now())}
+	case p.MaxPerDestination > 0 && ofDst.all() >= p.MaxPerDestination:
+		return quota("MaxPerDestination", p.MaxPerDestination, ofDst)
 	case free == 0:
-		return &tuple.ExhaustedError{Dst: r.Dst, InUse: inUse}
+		err := &tuple.ExhaustedError{Dst: r.Dst, InUse: ofDst.inUse, Retired: ofDst.retired, Taken: taken}
+		if next != never {
+			err.Next = time.Duration(next - now())
+		}
+		return err
 	}
 	return nil
 }
+
+// tally is how many tuples count in a quota: what others hold is nobody's.
+type tally struct{ inUse, retired int }
+
+func (n *tally) count(s *share) {
+	switch {
+	case s.taken:
+	case s.until == 0:
+		n.inUse++
+	default:
+		n.retired++
+	}
+}
+
+func (n *tally) all() int { return n.inUse + n.retired }
 
 // oldest returns what r may be given that is retired; not valid if nothing is.
 func (m *quotaModel) oldest(r tuple.Request) tuple.Tuple {
@@ -144,6 +172,10 @@ func (m *quotaModel) step() {
 	case r < 17 && len(m.held) > 0:
 		u := m.anyHeld()
 		in := m.held[u].until == 0
+		if m.rng.IntN(3) == 0 {
+			m.others(u)
+			break
+		}
 		if m.rng.IntN(2) == 0 {
 			require.Equal(m, in, m.pool.Release(u))
 			if in {
@@ -153,14 +185,26 @@ func (m *quotaModel) step() {
 		}
 		// No two come free at the same time, for then the order of shards would matter.
 		until := now() + 1 + m.rng.Int64N(int64(20*time.Second))
-		require.Equal(m, in, m.pool.Retire(u, time.Duration(until-now())))
+		kernel := m.rng.IntN(2) == 0
+		if kernel {
+			require.Equal(m, in, only.RetireForKernel(m.pool, u, time.Duration(until-now())))
+		} else {
+			require.Equal(m, in, m.pool.Retire(u, time.Duration(until-now())))
+		}
 		if in {
-			m.held[u].until = until
+			m.held[u].until, m.held[u].kernel = until, kernel
 			m.retired = append(m.retired, u)
 		}
 	case r < 18:
 		port := 5000 + uint16(m.rng.IntN(m.pool.Ports.Len()))
 		u := tuple.KeyFrom(m.sources[0], m.dsts[0]).Tuple(port)
+		if m.rng.IntN(2) == 0 {
+			require.Equal(m, m.held[u] == nil, only.Take(m.pool, u, -1))
+			if m.held[u] == nil {
+				m.held[u] = &share{until: never, taken: true}
+			}
+			break
+		}
 		require.Equal(m, m.held[u] == nil, m.pool.Reserve(u))
 		if m.held[u] == nil {
 			m.held[u] = new(share)
@@ -169,6 +213,51 @@ func (m *quotaModel) step() {
 		m.sleep(time.Duration(m.rng.Int64N(int64(8 * time.Second))))
 	}
 	m.settle()
+}
+
+// others does with a tuple that is held what only package dialer does.
+func (m *quotaModel) others(u tuple.Tuple) {
+	s := m.held[u]
+	early := s.kernel || s.taken
+	switch m.rng.IntN(3) {
+	case 0:
+		d := time.Duration(-1)
+		until := int64(never)
+		if m.rng.IntN(2) == 0 {
+			until = now() + 1 + m.rng.Int64N(int64(20*time.Second))
+			d = time.Duration(until - now())
+		}
+		require.Equal(m, s.until == 0, only.Yield(m.pool, u, d))
+		if s.until == 0 {
+			m.held[u] = &share{until: until, taken: true}
+		}
+	case 1:
+		owner := []string{"", "a", "b", "c"}[m.rng.IntN(4)]
+		_, ok := only.Claim(m.pool, u, owner)
+		require.Equal(m, early, ok)
+		if early {
+			m.free(u)
+			m.held[u] = &share{owner: owner}
+		}
+	case 2:
+		if m.rng.IntN(2) == 0 {
+			require.Equal(m, early, only.Free(m.pool, u))
+			if early {
+				m.free(u)
+			}
+			break
+		}
+		keep := m.rng.IntN(2)
+		held := func(v tuple.Tuple) bool { return int(v.Src().Port())%2 == keep }
+		n := 0
+		for v, s := range m.held {
+			if v.Dst() == u.Dst() && (s.kernel || s.taken) && !held(v) {
+				m.free(v)
+				n++
+			}
+		}
+		require.Equal(m, n, only.FreeUnless(m.pool, u.Dst(), held))
+	}
 }
 
 func (m *quotaModel) anyHeld() tuple.Tuple {
@@ -250,7 +339,7 @@ func (m *quotaModel) settle() {
 		require.Empty(m, w.done, "%v is stopped by %v, and number %d of %d no longer waits", w.Request, m.stops(w.Request), i, len(m.line))
 	}
 	stats := m.pool.Stats()
-	require.Equal(m, []int{len(m.held), len(m.line)}, []int{stats.InUse + stats.Retired, stats.Waiting})
+	require.Equal(m, []int{len(m.held), len(m.line)}, []int{stats.InUse + stats.Retired + stats.Taken, stats.Waiting})
 	require.NoError(m, m.pool.Check())
 }
 
@@ -260,6 +349,7 @@ func (m *quotaModel) finish() {
 	}
 	for u, s := range m.held {
 		require.Equal(m, s.until == 0, m.pool.Release(u))
+		require.Equal(m, s.kernel || s.taken, only.Free(m.pool, u))
 	}
 	time.Sleep(time.Hour)
 	isEmpty(m.T, m.pool)

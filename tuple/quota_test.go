@@ -49,7 +49,9 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 	kinds := []error{
 		tuple.ErrExhausted, tuple.ErrQuota, tuple.ErrQueueFull, tuple.ErrClosed, context.Canceled, context.DeadlineExceeded,
 	}
-	text := func(rest string) string { return "the quota is used up towards 198.51.100.7:443 (" + rest }
+	text := func(begin, of string) string {
+		return "the quota is used up: " + begin + " (towards 198.51.100.7:443: at most 1" + of + ", 1 in use)"
+	}
 	for name, test := range map[string]struct {
 		pool *tuple.Pool
 		ctx  func(*testing.T) context.Context // nil: TryAcquireFor
@@ -58,15 +60,15 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 		want []error
 		text string
 	}{
-		"nothing free":               {pool: exhausted(), want: kinds[:1], text: "no free local port towards 198.51.100.7:443 (1 in use, 0 cooling down)"},
-		"over the pool's quota":      {pool: all(), want: kinds[1:2], text: text("MaxTuples is 1)")},
-		"over an owner's":            {pool: ofOwner(), want: kinds[1:2], text: text(`MaxPerOwner of owner "a" is 1)`)},
-		"over the destination's":     {pool: ofDst(), want: kinds[1:2], text: text("MaxPerDestination is 1)")},
+		"nothing free":               {pool: exhausted(), want: kinds[:1], text: "no free local port (towards 198.51.100.7:443: 1 in use)"},
+		"over the pool's quota":      {pool: all(), want: kinds[1:2], text: text("MaxTuples", "")},
+		"over an owner's":            {pool: ofOwner(), want: kinds[1:2], text: text("MaxPerOwner", ` of owner "a"`)},
+		"over the destination's":     {pool: ofDst(), want: kinds[1:2], text: text("MaxPerDestination", "")},
 		"queue full":                 {pool: exhausted(), ctx: (*testing.T).Context, none: true, want: []error{kinds[0], kinds[2]}},
-		"queue full at a quota":      {pool: ofOwner(), ctx: (*testing.T).Context, none: true, want: kinds[1:3], text: text(`MaxPerOwner of owner "a" is 1): too many are waiting already`)},
+		"queue full at a quota":      {pool: ofOwner(), ctx: (*testing.T).Context, none: true, want: kinds[1:3], text: text("MaxPerOwner: too many are waiting already", ` of owner "a"`)},
 		"queue full of the pool's":   {pool: all(), ctx: (*testing.T).Context, none: true, want: kinds[1:3]},
 		"waited too long":            {pool: exhausted(), ctx: soon, want: []error{kinds[0], kinds[5]}},
-		"waited too long at a quota": {pool: all(), ctx: soon, want: []error{kinds[1], kinds[5]}, text: text("MaxTuples is 1): context deadline exceeded")},
+		"waited too long at a quota": {pool: all(), ctx: soon, want: []error{kinds[1], kinds[5]}, text: text("MaxTuples: context deadline exceeded", "")},
 		"waited for the destination": {pool: ofDst(), ctx: soon, want: []error{kinds[1], kinds[5]}},
 		"ended before":               {pool: all(), ctx: ended, want: kinds[4:5]},
 		"closed":                     {pool: exhausted(), shut: true, want: kinds[3:4], text: "tuple: acquire towards 198.51.100.7:443: the pool is closed"},
@@ -118,7 +120,7 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 	acquireFor(t, p, tuple.Request{Dst: web, Owner: "a"})
 	_, err := p.TryAcquireFor(tuple.Request{Dst: web6, Owner: "a"})
 	require.ErrorAs(t, err, &quota)
-	require.Equal(t, tuple.QuotaError{Dst: web6, Quota: "MaxPerOwner", Max: 1, Owner: "a"}, *quota)
+	require.Equal(t, tuple.QuotaError{Dst: web6, Quota: "MaxPerOwner", Max: 1, Owner: "a", InUse: 1}, *quota)
 }
 
 func soon(t *testing.T) context.Context {

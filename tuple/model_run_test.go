@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -104,13 +105,19 @@ type driver struct {
 	ports   []uint16
 	inUse   []tuple.Tuple
 	delays  func() time.Duration
+	forEver map[tuple.Tuple]bool // what has a time that never comes
+	fixed   []uint16             // the ports that the pool begins with
 	steps   int
 }
 
 func newDriver(t *testing.T, rng *rand.Rand, sources []netip.Prefix, ports []uint16, manyDelays bool) *driver {
 	d := &driver{
-		T: t, rng: rng, model: newModel(sources, ports), ports: append([]uint16{0, 1024, 65534}, ports...),
-		pool: &tuple.Pool{Sources: sources, Ports: setOf(ports)},
+		T: t, rng: rng, forEver: map[tuple.Tuple]bool{}, model: newModel(sources, ports), ports: append([]uint16{0, 1024, 65534}, ports...),
+		pool: &tuple.Pool{Sources: sources, Ports: setOf(ports)}, fixed: ports,
+	}
+	if manyDelays { // and many sets of ports
+		d.pool.Ports = alloc.Set{}
+		require.NoError(d, only.SetPorts(d.pool, setOf(ports)))
 	}
 	d.pool.SetRand(locked(rand.New(rand.NewPCG(rng.Uint64(), 0)).Uint64))
 	for _, dst := range modelDsts {
@@ -190,9 +197,15 @@ func (d *driver) step() {
 			t, _ = d.model.entry(t)
 			d.inUse = append(d.inUse, t)
 		}
-	case r < 92:
+	case r < 90:
 		t := d.tuple()
 		require.Equal(d, d.model.contains(t), d.pool.Contains(t), "Contains(%v)", t)
+		_, state := d.model.entry(t)
+		require.Equal(d, state, d.pool.State(t), "State(%v)", t)
+	case r < 94:
+		d.others(d.tuple(), d.delays)
+	case r < 95:
+		d.setPorts()
 	default:
 		time.Sleep(time.Duration(d.rng.Int64N(int64(20 * time.Second))))
 		d.model.expire(now())
@@ -207,18 +220,17 @@ func (d *driver) step() {
 }
 
 func (d *driver) acquire(dst netip.AddrPort) {
-	inUse, retired, next := d.model.towards(clean(dst))
-	capacity := d.model.capacity(clean(dst))
+	is, next := d.model.towards(clean(dst))
 	got, err := d.pool.TryAcquire(dst)
-	if capacity == 0 {
+	if d.model.capacity(clean(dst)) == 0 {
 		require.ErrorContains(d, err, "no source")
 		require.NotErrorIs(d, err, tuple.ErrExhausted)
 		return
 	}
-	if inUse+retired < capacity {
-		require.NoError(d, err, "%d in use and %d retired of %d", inUse, retired, capacity)
-		entry, ok := d.model.entry(got)
-		require.True(d, ok && entry == got && got.IsValid(), "%v is not the pool's", got)
+	if is.Free > 0 {
+		require.NoError(d, err, "%+v", is)
+		entry, _ := d.model.entry(got)
+		require.True(d, entry == got && got.IsValid(), "%v is not the pool's", got)
 		require.Equal(d, clean(dst), got.Dst())
 		require.True(d, d.model.reserve(got), "%v is held twice", got)
 		d.inUse = append(d.inUse, got)
@@ -227,26 +239,109 @@ func (d *driver) acquire(dst netip.AddrPort) {
 	require.Zero(d, got)
 	var exhausted *tuple.ExhaustedError
 	require.True(d, errors.As(err, &exhausted), "%v", err)
-	want := tuple.ExhaustedError{Dst: clean(dst), InUse: inUse, Retired: retired, Next: exhausted.Next}
-	if retired == 0 {
-		want.Next = 0
-	} else if next < never {
+	want := tuple.ExhaustedError{Dst: clean(dst), InUse: is.InUse, Retired: is.Retired, Taken: is.Taken}
+	switch {
+	case next < never:
 		want.Next = time.Duration(next - now())
+	case d.isForEver(clean(dst)):
+		want.Next = exhausted.Next // near the end of time
 	}
 	require.Equal(d, want, *exhausted)
 }
 
+// isForEver reports whether something towards dst has a time that never comes.
+func (d *driver) isForEver(dst netip.AddrPort) bool {
+	for t := range d.model.held {
+		if t.Dst() == dst && d.forEver[t] {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *driver) end(t tuple.Tuple, delay time.Duration, release bool) {
-	want := d.model.retire(t, delay, now())
-	if release {
+	is := held{state: tuple.Retired, kernel: !release && d.rng.IntN(2) == 0}
+	want := d.model.retire(t, is, delay, now())
+	switch {
+	case release:
 		require.Equal(d, want, d.pool.Release(t), "Release(%v)", t)
-	} else {
+	case is.kernel:
+		require.Equal(d, want, only.RetireForKernel(d.pool, t, delay), "RetireForKernel(%v, %v)", t, delay)
+	default:
 		require.Equal(d, want, d.pool.Retire(t, delay), "Retire(%v, %v)", t, delay)
 	}
-	if !want {
+	if want {
+		d.ended(t, delay)
+	}
+}
+
+// others does with a tuple, or with all towards its destination, what only package dialer does.
+func (d *driver) others(t tuple.Tuple, delays func() time.Duration) {
+	entry, state := d.model.entry(t)
+	delay := delays()
+	switch d.rng.IntN(8) {
+	case 0, 1:
+		want := d.model.retire(t, held{state: tuple.Taken}, delay, now())
+		require.Equal(d, want, only.Yield(d.pool, t, delay), "Yield(%v, %v)", t, delay)
+		if want {
+			d.ended(t, delay)
+		}
+	case 2, 3:
+		want := state == tuple.Free && delay != 0
+		require.Equal(d, want, only.Take(d.pool, t, delay), "Take(%v, %v)", t, delay)
+		if want {
+			d.model.setFor(entry, held{state: tuple.Taken}, delay, now())
+			d.forEver[entry] = delay > time.Hour
+		}
+	case 4, 5:
+		was, ok := only.Claim(d.pool, t, "")
+		require.Equal(d, state, was, "Claim(%v)", t)
+		require.Equal(d, d.model.ports[t.Src().Port()] && (state == tuple.Free || d.model.mayEnd(t)), ok, "Claim(%v), which was %v", t, was)
+		if ok {
+			d.model.set(entry, held{state: tuple.InUse})
+			d.inUse = append(d.inUse, entry)
+		}
+	case 6:
+		want := d.model.mayEnd(t)
+		require.Equal(d, want, only.Free(d.pool, t), "Free(%v)", t)
+		if want {
+			d.model.free(entry)
+		}
+	case 7:
+		keep := d.rng.Uint32()
+		isHeld := func(u tuple.Tuple) bool { return keep>>(u.Src().Port()%32)&1 != 0 }
+		n := 0
+		for u := range d.model.held {
+			if u.Dst() == t.Dst() && d.model.mayEnd(u) && !isHeld(u) {
+				d.model.free(u)
+				n++
+			}
+		}
+		require.Equal(d, n, only.FreeUnless(d.pool, t.Dst(), isHeld))
+	}
+}
+
+// setPorts gives the pool some of the ports that it began with, or others.
+func (d *driver) setPorts() {
+	var list []uint16
+	for _, port := range append(d.fixed, 1024, 1025, 30000) {
+		if d.rng.IntN(3) > 0 {
+			list = append(list, port)
+		}
+	}
+	err := only.SetPorts(d.pool, setOf(list))
+	if !d.pool.Ports.IsZero() || len(list) == 0 {
+		require.Error(d, err)
 		return
 	}
+	require.NoError(d, err)
+	d.model.setPorts(list)
+}
+
+// ended takes t, which was in use, off the list.
+func (d *driver) ended(t tuple.Tuple, delay time.Duration) {
 	t, _ = d.model.entry(t)
+	d.forEver[t] = delay > time.Hour
 	for i, u := range d.inUse {
 		if u == t {
 			last := len(d.inUse) - 1
@@ -262,6 +357,12 @@ func (d *driver) end(t tuple.Tuple, delay time.Duration, release bool) {
 func (d *driver) drain() {
 	for len(d.inUse) > 0 {
 		d.end(d.inUse[0], 0, true)
+	}
+	for u, h := range d.model.held {
+		if h.state == tuple.Taken {
+			require.True(d, only.Free(d.pool, u), "%v", u)
+			d.model.free(u)
+		}
 	}
 	time.Sleep(time.Hour)
 	d.model.expire(now())

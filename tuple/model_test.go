@@ -15,18 +15,23 @@ type model struct {
 	sources map[netip.Addr]bool // nil: all of wide
 	wide    netip.Prefix        // too many sources to enumerate
 	ports   map[uint16]bool
-	held    map[tuple.Tuple]int64  // 0: in use; else when it comes free
-	count   map[netip.AddrPort]int // of held, by destination
+	held    map[tuple.Tuple]held
+	count   map[netip.AddrPort]int // of held, less those taken, by destination
 	peak    map[netip.AddrPort]int // the most that was, since it was 0
+}
+
+// held is how a tuple stands that is not free.
+type held struct {
+	state  tuple.State
+	until  int64 // when it comes free; 0 if it is in use, never if it is taken without a time
+	kernel bool  // it is retired for the kernel
 }
 
 const never = math.MaxInt64
 
 func newModel(sources []netip.Prefix, ports []uint16) *model {
-	m := &model{any: len(sources) == 0, ports: map[uint16]bool{}, held: map[tuple.Tuple]int64{}, count: map[netip.AddrPort]int{}, peak: map[netip.AddrPort]int{}}
-	for _, port := range ports {
-		m.ports[port] = true
-	}
+	m := &model{any: len(sources) == 0, held: map[tuple.Tuple]held{}, count: map[netip.AddrPort]int{}, peak: map[netip.AddrPort]int{}}
+	m.setPorts(ports)
 	for _, prefix := range sources {
 		if prefix.Addr().Is4In6() {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
@@ -43,6 +48,13 @@ func newModel(sources []netip.Prefix, ports []uint16) *model {
 		}
 	}
 	return m
+}
+
+func (m *model) setPorts(ports []uint16) {
+	m.ports = map[uint16]bool{}
+	for _, port := range ports {
+		m.ports[port] = true
+	}
 }
 
 // isSource reports whether a is one of the source addresses.
@@ -71,104 +83,137 @@ func (m *model) capacity(dst netip.AddrPort) int {
 	return n
 }
 
-// entry returns t as the pool holds it; ok is false if the pool cannot hold it.
-func (m *model) entry(t tuple.Tuple) (tuple.Tuple, bool) {
+// entry returns t as the pool names it, and how it stands.
+func (m *model) entry(t tuple.Tuple) (tuple.Tuple, tuple.State) {
 	src, dst := t.Src(), t.Dst()
 	switch {
 	case src.Port() == 0, dst.Port() == 0, dst.Addr().IsUnspecified(), src.Addr().Is4() != dst.Addr().Is4():
-		return t, false
-	case !m.ports[src.Port()]:
-		return t, false
+		return t, tuple.Foreign
 	case m.any && dst.Addr().Is4():
-		return tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), src.Port()), dst), true
+		t = tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), src.Port()), dst)
 	case m.any:
-		return tuple.From(netip.AddrPortFrom(netip.IPv6Unspecified(), src.Port()), dst), true
+		t = tuple.From(netip.AddrPortFrom(netip.IPv6Unspecified(), src.Port()), dst)
+	case !m.isSource(src.Addr()):
+		return t, tuple.Foreign
 	}
-	return t, m.isSource(src.Addr())
+	if h, ok := m.held[t]; ok {
+		return t, h.state
+	}
+	if m.ports[src.Port()] {
+		return t, tuple.Free
+	}
+	return t, tuple.Foreign
 }
 
 func (m *model) expire(now int64) {
-	for t, until := range m.held {
-		if until != 0 && until <= now {
+	for t, h := range m.held {
+		if h.until != 0 && h.until <= now {
 			m.free(t)
 		}
 	}
 }
 
-func (m *model) free(t tuple.Tuple) {
-	delete(m.held, t)
+func (m *model) free(t tuple.Tuple) { m.set(t, held{state: tuple.Free}) }
+
+// set makes t stand otherwise. What others hold does not count in the peak.
+func (m *model) set(t tuple.Tuple, is held) {
 	dst := t.Dst()
-	if m.count[dst]--; m.count[dst] == 0 {
+	if was, ok := m.held[t]; ok && was.state != tuple.Taken {
+		m.count[dst]--
+	}
+	delete(m.held, t)
+	if is.state != tuple.Free {
+		m.held[t] = is
+	}
+	if is.state == tuple.InUse || is.state == tuple.Retired {
+		m.count[dst]++
+		m.peak[dst] = max(m.peak[dst], m.count[dst])
+	}
+	if m.count[dst] == 0 {
 		delete(m.count, dst)
 		delete(m.peak, dst)
 	}
 }
 
 func (m *model) reserve(t tuple.Tuple) bool {
-	t, ok := m.entry(t)
-	if _, held := m.held[t]; held || !ok {
+	t, state := m.entry(t)
+	if state != tuple.Free {
 		return false
 	}
-	m.held[t] = 0
-	m.count[t.Dst()]++
-	m.peak[t.Dst()] = max(m.peak[t.Dst()], m.count[t.Dst()])
+	m.set(t, held{state: tuple.InUse})
 	return true
 }
 
 func (m *model) contains(t tuple.Tuple) bool {
-	t, ok := m.entry(t)
-	_, held := m.held[t]
-	return ok && held
+	_, state := m.entry(t)
+	return state != tuple.Free && state != tuple.Foreign
 }
 
-func (m *model) retire(t tuple.Tuple, d time.Duration, now int64) bool {
-	t, ok := m.entry(t)
-	if until, held := m.held[t]; !ok || !held || until != 0 {
+// retire ends the use of t: it is free after d, or stands as is says until then.
+func (m *model) retire(t tuple.Tuple, is held, d time.Duration, now int64) bool {
+	t, state := m.entry(t)
+	if state != tuple.InUse {
 		return false
 	}
-	switch {
-	case d <= 0:
-		m.free(t)
-	case int64(d) > never-now:
-		m.held[t] = never
-	default:
-		m.held[t] = now + int64(d)
-	}
+	m.setFor(t, is, d, now)
 	return true
 }
 
-// towards counts what is held towards dst, and says when the first of the retired comes free.
-func (m *model) towards(dst netip.AddrPort) (inUse, retired int, next int64) {
+// setFor is set for a time. Only what others hold may have none, if d is negative.
+func (m *model) setFor(t tuple.Tuple, is held, d time.Duration, now int64) {
+	switch {
+	case d < 0 && is.state == tuple.Taken, d > 0 && int64(d) > never-now:
+		is.until = never
+	case d <= 0:
+		is = held{state: tuple.Free}
+	default:
+		is.until = now + int64(d)
+	}
+	m.set(t, is)
+}
+
+// mayEnd reports whether t is retired for the kernel or taken, so that this may end early.
+func (m *model) mayEnd(t tuple.Tuple) bool {
+	t, state := m.entry(t)
+	return state == tuple.Taken || m.held[t].kernel
+}
+
+// towards counts what is held towards dst, and what is free, and says when the first of it comes free.
+func (m *model) towards(dst netip.AddrPort) (u tuple.Usage, next int64) {
 	next = never
-	for t, until := range m.held {
-		switch {
-		case t.Dst() != dst:
-		case until == 0:
-			inUse++
-		default:
-			retired++
-			next = min(next, until)
+	u.Free = m.capacity(dst)
+	for t, h := range m.held {
+		if t.Dst() != dst {
+			continue
+		}
+		switch h.state {
+		case tuple.InUse:
+			u.InUse++
+		case tuple.Retired:
+			u.Retired++
+		case tuple.Taken:
+			u.Taken++
+		}
+		if h.until != 0 {
+			next = min(next, h.until)
+		}
+		if m.ports[t.Src().Port()] {
+			u.Free--
 		}
 	}
-	return inUse, retired, next
+	return u, next
 }
 
 // usage is how each destination stands now.
 func (m *model) usage() map[netip.AddrPort]tuple.Usage {
 	all := map[netip.AddrPort]tuple.Usage{}
-	for t, until := range m.held {
-		u := all[t.Dst()]
-		if until == 0 {
-			u.InUse++
-		} else {
-			u.Retired++
+	for t := range m.held {
+		dst := t.Dst()
+		if _, ok := all[dst]; !ok {
+			u, _ := m.towards(dst)
+			u.Dst, u.HighWater, u.At = dst, m.peak[dst], time.Now()
+			all[dst] = u
 		}
-		all[t.Dst()] = u
-	}
-	for dst, u := range all {
-		u.Dst, u.HighWater, u.At = dst, m.peak[dst], time.Now()
-		u.Free = m.capacity(dst) - u.InUse - u.Retired
-		all[dst] = u
 	}
 	return all
 }
@@ -176,11 +221,14 @@ func (m *model) usage() map[netip.AddrPort]tuple.Usage {
 func (m *model) stats() tuple.Stats {
 	var s tuple.Stats
 	dsts := map[netip.AddrPort]bool{}
-	for t, until := range m.held {
-		if until == 0 {
+	for t, h := range m.held {
+		switch h.state {
+		case tuple.InUse:
 			s.InUse++
-		} else {
+		case tuple.Retired:
 			s.Retired++
+		case tuple.Taken:
+			s.Taken++
 		}
 		dsts[t.Dst()] = true
 	}

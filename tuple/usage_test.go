@@ -34,11 +34,8 @@ func (d *driver) look() {
 	require.Empty(d, want)
 
 	held := map[tuple.Tuple]tuple.State{}
-	for u, until := range d.model.held {
-		held[u] = tuple.InUse
-		if until != 0 {
-			held[u] = tuple.Retired
-		}
+	for u, h := range d.model.held {
+		held[u] = h.state
 		require.Equal(d, held[u], d.pool.State(u), "%v", u)
 	}
 	requireAll(d, held, d.pool)

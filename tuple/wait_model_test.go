@@ -64,6 +64,8 @@ func (l *lines) step() {
 		l.end(l.inUse[l.rng.IntN(len(l.inUse))], 0, true)
 	case r < 13 && len(l.inUse) > 0:
 		l.end(l.inUse[l.rng.IntN(len(l.inUse))], l.cool(), false)
+	case r < 14:
+		l.others(l.tuple(), l.cool)
 	case r < 15:
 		l.cancel()
 	case r < 16:
@@ -132,9 +134,9 @@ func (l *lines) gone(i, at int, why error) {
 func (l *lines) sleep(d time.Duration) {
 	for end := now() + int64(d); now() < end; {
 		next := end
-		for _, until := range l.model.held {
-			if until > now() {
-				next = min(next, until)
+		for _, h := range l.model.held {
+			if h.until > now() {
+				next = min(next, h.until)
 			}
 		}
 		for _, line := range l.line {
@@ -164,8 +166,8 @@ func (l *lines) settle() {
 	synctest.Wait()
 	for i, dst := range l.dsts {
 		dst = clean(dst)
-		inUse, retired, _ := l.model.towards(dst)
-		for free := l.model.capacity(dst) - inUse - retired; free > 0 && len(l.line[i]) > 0; free-- {
+		u, _ := l.model.towards(dst)
+		for free := u.Free; free > 0 && len(l.line[i]) > 0; free-- {
 			first := l.line[i][0]
 			require.Len(l, first.done, 1, "%v: %d free, and the first in line still waits", dst, free)
 			got := <-first.done
@@ -189,10 +191,7 @@ func (l *lines) finish() {
 			l.gone(i, 0, context.Canceled)
 		}
 	}
-	for len(l.inUse) > 0 {
-		l.end(l.inUse[0], 0, true)
-	}
-	time.Sleep(time.Hour)
+	l.drain()
 	isEmpty(l.T, l.pool)
 }
 

@@ -15,6 +15,8 @@ import (
 // stateOf is Pool.State, slowly.
 func (m *machine) stateOf(u tuple.Tuple) tuple.State {
 	switch h := m.held[m.key(u)]; {
+	case h != nil && h.taken:
+		return tuple.Taken
 	case h != nil && h.until == 0:
 		return tuple.InUse
 	case h != nil:

@@ -29,7 +29,8 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 			defer m.disperse() // what fails must not leave anybody waiting: a bubble calls that a deadlock
 			rt.Repeat(map[string]func(*rapid.T){
 				"": m.check, "acquire": m.Acquire, "retire": m.Retire, "reserve": m.Reserve, "contains": m.Contains,
-				"sleep": m.Sleep, "sources": m.SetSources, "wait": m.Wait, "cancel": m.Cancel,
+				"sleep": m.Sleep, "sources": m.SetSources, "wait": m.Wait, "cancel": m.Cancel, "ports": m.SetPorts,
+				"yield": m.Yield, "take": m.Take, "claim": m.Claim, "free": m.Free, "free unless": m.FreeUnless,
 			})
 			m.finish(rt)
 		})
@@ -70,9 +71,12 @@ func newMachine(t *rapid.T) *machine {
 		pool:  &tuple.Pool{Policy: rapid.SampledFrom([]tuple.Policy{tuple.Rotate, tuple.LeastUsed, tuple.StickyDst, tuple.StickyOwner, tuple.Random}).Draw(t, "policy")},
 		ports: rapid.SampledFrom(machinePorts).Draw(t, "ports"),
 		scope: func(dst netip.AddrPort) netip.AddrPort { return dst },
-		world: world{map[netip.Prefix]alloc.Set{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
+		world: world{map[netip.Prefix]alloc.Set{}, map[netip.Prefix]bool{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
 	}
-	m.pool.Ports = m.ports
+	follows := rapid.Bool().Draw(t, "ports follow the host")
+	if !follows {
+		m.pool.Ports = m.ports
+	}
 	m.pool.ReuseRetired = rapid.Bool().Draw(t, "reuse")
 	quotas := rapid.SampledFrom([]int{0, 0, 0, 2, 7})
 	m.pool.MaxTuples, m.pool.MaxPerDestination, m.pool.MaxPerOwner = quotas.Draw(t, "most"), quotas.Draw(t, "most per dst"), quotas.Draw(t, "most per owner")
@@ -90,6 +94,9 @@ func newMachine(t *rapid.T) *machine {
 	}
 	for _, s := range list {
 		m.live[s.Prefix] = m.ports
+	}
+	if follows {
+		require.NoError(t, only.SetPorts(m.pool, m.ports))
 	}
 	return m
 }
@@ -114,11 +121,30 @@ func (m *machine) SetSources(t *rapid.T) {
 	list := m.drawSources(t)
 	require.NoError(t, m.pool.SetSources(list...))
 	clear(m.live)
+	clear(m.own)
 	clear(m.sticky)
 	for _, s := range list {
 		m.live[s.Prefix] = s.Ports
+		m.own[s.Prefix] = !s.Ports.IsZero()
 		if s.Ports.IsZero() {
 			m.live[s.Prefix] = m.ports
+		}
+	}
+}
+
+// SetPorts gives other ports to the sources that have none of their own.
+func (m *machine) SetPorts(t *rapid.T) {
+	set := rapid.SampledFrom(machinePorts).Draw(t, "ports")
+	err := only.SetPorts(m.pool, set)
+	if !m.pool.Ports.IsZero() {
+		require.ErrorContains(t, err, "Pool.Ports is set")
+		return
+	}
+	require.NoError(t, err)
+	m.ports = set
+	for prefix := range m.live {
+		if !m.own[prefix] {
+			m.live[prefix] = set
 		}
 	}
 }
@@ -144,7 +170,8 @@ func (m *machine) Acquire(t *rapid.T) {
 }
 
 func (m *machine) acquire(t *rapid.T, r tuple.Request) {
-	free, stops, served := m.free(r), m.stops(r), m.isServed(r)
+	free, served := m.free(r), m.isServed(r)
+	stops, counts := m.stops(r)
 	longest, _ := m.rested(r)
 	got, err := m.pool.TryAcquireFor(r)
 	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && stops == "" && err == nil && len(m.line) == 0 {
@@ -167,10 +194,11 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 	switch e := err.(type) {
 	case *tuple.QuotaError:
 		require.Equal(t, stops, e.Quota)
+		require.Equal(t, counts, tally{e.InUse, e.Retired})
 		require.Equal(t, r.Dst, e.Dst)
 	case *tuple.ExhaustedError:
-		inUse, retired := m.towards(r.Dst)
-		require.Equal(t, []any{"", r.Dst, inUse, retired}, []any{stops, e.Dst, e.InUse, e.Retired})
+		inUse, retired, taken := m.towards(r.Dst)
+		require.Equal(t, []any{"", r.Dst, inUse, retired, taken}, []any{stops, e.Dst, e.InUse, e.Retired, e.Taken})
 	default: // it can be served never, or not from the present sources
 		require.Empty(t, free)
 	}
@@ -249,13 +277,16 @@ func (m *machine) drawTuple(t *rapid.T) tuple.Tuple {
 	return tuple.From(netip.AddrPortFrom(src, port), rapid.SampledFrom(machineDsts).Draw(t, "dst"))
 }
 
-// Retire ends the use of a tuple: without a cool-down, with one, or with that of how it ended.
+// Retire ends the use of a tuple: without a cool-down, with one, with that of how it ended, or for as long as the kernel holds it.
 func (m *machine) Retire(t *rapid.T) {
 	u := m.drawTuple(t)
 	h := m.held[m.key(u)]
 	want := h != nil && h.until == 0
 	d := rapid.SampledFrom([]time.Duration{0, 0, time.Minute, 16 * time.Second}).Draw(t, "for")
-	if rapid.Bool().Draw(t, "by ending") {
+	kernel := rapid.Bool().Draw(t, "for the kernel")
+	if kernel {
+		require.Equal(t, want, only.RetireForKernel(m.pool, u, d), "RetireForKernel(%v, %v)", u, d)
+	} else if rapid.Bool().Draw(t, "by ending") {
 		how := tuple.ClosedByPeer
 		switch d {
 		case time.Minute:
@@ -272,7 +303,7 @@ func (m *machine) Retire(t *rapid.T) {
 	case d == 0:
 		delete(m.held, m.key(u))
 	default:
-		h.until = now() + int64(d)
+		h.until, h.kernel = now()+int64(d), kernel
 		m.turns++
 		h.turn = m.turns
 	}
@@ -310,12 +341,14 @@ func (m *machine) check(t *rapid.T) {
 	states := map[tuple.Tuple]tuple.State{}
 	for k, h := range m.held {
 		dsts[k.Dst()]++
-		if h.until == 0 {
+		states[k] = m.stateOf(h.tuple)
+		switch states[k] {
+		case tuple.InUse:
 			want.InUse++
-			states[k] = tuple.InUse
-		} else {
+		case tuple.Retired:
 			want.Retired++
-			states[k] = tuple.Retired
+		default:
+			want.Taken++
 		}
 	}
 	requireAll(t, states, m.pool)
@@ -335,7 +368,7 @@ func (m *machine) check(t *rapid.T) {
 		require.Equal(t, from, m.pool.HeldFrom(prefix), "from %v", prefix)
 	}
 	for u := range m.pool.Destinations() {
-		require.Equal(t, dsts[u.Dst], u.InUse+u.Retired, "towards %v", u.Dst)
+		require.Equal(t, dsts[u.Dst], u.InUse+u.Retired+u.Taken, "towards %v", u.Dst)
 	}
 	require.NoError(t, m.pool.Check())
 }
@@ -357,6 +390,9 @@ func (m *machine) finish(t *rapid.T) {
 		if h.until == 0 {
 			require.True(t, m.pool.Release(h.tuple), "%v was not in use", h.tuple)
 		}
+		_, ok := only.Claim(m.pool, h.tuple, "")
+		require.False(t, ok || only.Take(m.pool, h.tuple, -1), "%v is taken from a pool that is closed", h.tuple)
+		require.Equal(t, h.mayEnd(), only.Free(m.pool, h.tuple), "%v", h.tuple)
 	}
 	time.Sleep(time.Hour)
 	require.Zero(t, m.pool.Stats())

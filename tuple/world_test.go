@@ -15,15 +15,21 @@ import (
 // world is what a Pool should be: the ports of each live source, and every tuple that is held, by the space that it is in.
 type world struct {
 	live map[netip.Prefix]alloc.Set
+	own  map[netip.Prefix]bool    // whose ports are not those of the pool
 	held map[tuple.Tuple]*holding // with the scope for a destination
 }
 
 type holding struct {
 	tuple tuple.Tuple // as it was handed out
-	until int64       // 0: in use; else when it comes free
+	until int64       // 0: in use; else when it comes free; never if it is taken without a time
 	turn  int         // of the retired ones, the lower the longer it has rested
-	owner string      // of the request that it was for
+	owner string      // of the request that it was for; nobody's if it is taken
+
+	kernel, taken bool // it is retired for the kernel, or others have it
 }
+
+// mayEnd reports whether h is retired for the kernel or taken, so that this may end early.
+func (h *holding) mayEnd() bool { return h != nil && (h.kernel || h.taken) }
 
 // inLine is somebody who waits.
 type inLine struct {
@@ -99,31 +105,34 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 	return free
 }
 
-// stops returns the quota that keeps a request from being served, whatever is free.
-func (m *machine) stops(r tuple.Request) string {
-	ofOwner, ofDst := 0, 0
+// stops returns the quota that keeps a request from being served, whatever is free, and what counts in it. What others hold is
+// nobody's quota.
+func (m *machine) stops(r tuple.Request) (which string, n tally) {
+	var all, ofOwner, ofDst tally
 	for k, h := range m.held {
+		s := &share{until: h.until, taken: h.taken}
+		all.count(s)
 		if h.owner != "" && h.owner == r.Owner {
-			ofOwner++
+			ofOwner.count(s)
 		}
 		if k.Dst() == m.scope(r.Dst) {
-			ofDst++
+			ofDst.count(s)
 		}
 	}
 	switch p := m.pool; {
-	case p.MaxPerOwner > 0 && ofOwner >= p.MaxPerOwner:
-		return "MaxPerOwner"
-	case p.MaxTuples > 0 && len(m.held) >= p.MaxTuples:
-		return "MaxTuples"
-	case p.MaxPerDestination > 0 && ofDst >= p.MaxPerDestination:
-		return "MaxPerDestination"
+	case p.MaxPerOwner > 0 && ofOwner.all() >= p.MaxPerOwner:
+		return "MaxPerOwner", ofOwner
+	case p.MaxTuples > 0 && all.all() >= p.MaxTuples:
+		return "MaxTuples", all
+	case p.MaxPerDestination > 0 && ofDst.all() >= p.MaxPerDestination:
+		return "MaxPerDestination", ofDst
 	}
-	return ""
+	return "", tally{}
 }
 
 // isServed reports whether a request can be: from what is free or, if the pool reuses it, what rests.
 func (m *machine) isServed(r tuple.Request) bool {
-	stops := m.stops(r)
+	stops, _ := m.stops(r)
 	_, rests := m.rested(r)
 	return stops == "" && len(m.free(r)) > 0 || (stops == "" || stops == "MaxPerDestination") && rests
 }
@@ -136,7 +145,7 @@ func (m *machine) hold(t *rapid.T, r tuple.Request, got tuple.Tuple) {
 	require.True(t, r.Ports.IsZero() || r.Ports.Contains(src.Port()), got)
 	require.True(t, m.portsOf(src.Addr()).Contains(src.Port()), "%v is none of the pool's", got)
 	if h := m.held[m.key(got)]; h != nil {
-		require.True(t, m.pool.ReuseRetired && h.until != 0, "%v is held twice", got)
+		require.True(t, m.pool.ReuseRetired && h.until != 0 && !h.taken, "%v is held twice", got)
 	}
 	m.held[m.key(got)] = &holding{tuple: got, owner: r.Owner}
 }
@@ -146,7 +155,7 @@ func (m *machine) rested(r tuple.Request) (longest tuple.Tuple, ok bool) {
 	for k, h := range m.held {
 		src := k.Src()
 		switch {
-		case !m.pool.ReuseRetired, h.until == 0, k.Dst() != m.scope(r.Dst), !m.portsOf(src.Addr()).Contains(src.Port()):
+		case !m.pool.ReuseRetired, h.until == 0, h.taken, k.Dst() != m.scope(r.Dst), !m.portsOf(src.Addr()).Contains(src.Port()):
 		case r.Src.IsValid() && r.Src != src.Addr(), !r.Ports.IsZero() && !r.Ports.Contains(src.Port()):
 		case !ok || h.turn < m.held[longest].turn:
 			longest, ok = k, true
@@ -161,7 +170,7 @@ func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]i
 		return
 	}
 	name := ""
-	inUse, retired := m.towards(r.Dst)
+	inUse, retired, taken := m.towards(r.Dst)
 	switch m.pool.Policy {
 	case tuple.LeastUsed:
 		held := map[netip.Addr]int{}
@@ -195,20 +204,22 @@ func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]i
 		if used < m.portsOf(first).Len() {
 			require.Equal(t, first, got, "%s does not stick", name)
 		}
-	case inUse+retired == 0: // so the first choice had room
+	case inUse+retired+taken == 0: // so the first choice had room
 		m.sticky[name] = got
 	}
 }
 
-func (m *machine) towards(dst netip.AddrPort) (inUse, retired int) {
+func (m *machine) towards(dst netip.AddrPort) (inUse, retired, taken int) {
 	for k, h := range m.held {
 		switch {
 		case k.Dst() != m.scope(dst):
+		case h.taken:
+			taken++
 		case h.until == 0:
 			inUse++
 		default:
 			retired++
 		}
 	}
-	return inUse, retired
+	return inUse, retired, taken
 }

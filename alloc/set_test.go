@@ -225,3 +225,18 @@ func TestManyCanStartFromOneSetAtOnce(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+func TestEqualSetsHaveTheSamePorts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 1))
+	for range 200 {
+		s, inS := randomSet(rng)
+		u, inU := randomSet(rng)
+		again := alloc.MustParseSet(s.String() + "," + s.String())
+		require.True(t, s.Equal(s) && s.Equal(again) && again.Equal(s))
+		require.Equal(t, *inS == *inU, s.Equal(u))
+		require.False(t, s.Len() > 0 && s.Equal(s.Slice(0, 2)))
+	}
+	empty := alloc.RangeSet(2, 1)
+	require.True(t, empty.Equal(alloc.Set{}) && alloc.Set{}.Equal(empty) && alloc.Set{}.Equal(alloc.Set{}))
+	require.False(t, empty.Equal(alloc.RangeSet(1, 1)) || alloc.RangeSet(1, 2).Equal(alloc.RangeSet(2, 3)))
+}

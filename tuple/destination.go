@@ -260,7 +260,8 @@ func (d *destination) release(h hold, pl *plan) (was State) {
 
 // isInUse reports whether the tuple is in use, as opposed to free, retired or taken.
 func (d *destination) isInUse(h hold) bool {
-	return d.contains(h) && d.find(h.number()).state(h.port()) == InUse
+	s := d.find(h.number())
+	return s != nil && s.held.Contains(s.table, h.port()) && !s.isRetired(h.port()) && !s.isTaken(h.port())
 }
 
 func (d *destination) contains(h hold) bool {

@@ -228,7 +228,13 @@ func (p *Pool) retire(t Tuple, k kind, d time.Duration) bool {
 	mu := sh.lock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	ok = ok && sh.endUse(key, hash, h, k, d, pl)
+	switch {
+	case !ok:
+	case k == taken:
+		ok = sh.yield(key, hash, h, d, pl)
+	default:
+		ok = sh.retire(key, hash, h, k, d, pl)
+	}
 	mu.Unlock()
 	if ok && p.Trace != nil {
 		if k == taken {

@@ -157,15 +157,8 @@ func (sh *shard) took(a *ask, h hold, pl *plan) {
 	}
 }
 
-// endUse ends the use of a tuple as the kind says. It fails if the tuple is not in use.
-func (sh *shard) endUse(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
-	if k == taken {
-		return sh.yield(key, hash, h, delay, pl)
-	}
-	return sh.retire(key, hash, h, k, delay, pl)
-}
-
-// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken.
+// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken, unless
+// delay is not positive.
 func (sh *shard) retire(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)
@@ -200,7 +193,7 @@ func (sh *shard) retire(key dstKey, hash uint64, h hold, k kind, delay time.Dura
 func (sh *shard) free(at place, h hold, pl *plan) {
 	key := at.s.key(at.i)
 	d := at.destination()
-	sh.release(at, d, h, pl)
+	sh.release(at, d, key, h, pl)
 	if pl.quota != nil {
 		sh.serveBoth(key, pl)
 	} else if d != nil {
@@ -210,8 +203,8 @@ func (sh *shard) free(at place, h hold, pl *plan) {
 }
 
 // release frees a tuple that is in use, retired or taken, and serves nobody. d is the destination of a large entry.
-func (sh *shard) release(at place, d *destination, h hold, pl *plan) {
-	key, was := at.s.key(at.i), InUse
+func (sh *shard) release(at place, d *destination, key dstKey, h hold, pl *plan) {
+	was := InUse
 	if d != nil {
 		was = d.release(h, pl)
 	} else {

@@ -78,7 +78,7 @@ func (sh *shard) freeIf(key dstKey, hash uint64, drop func(hold) bool, pl *plan)
 	list := sh.removeIf(key, drop)
 	for _, h := range list {
 		at, _ := sh.entries(key).find(key, hash)
-		sh.release(at, at.destination(), h, pl)
+		sh.release(at, at.destination(), key, h, pl)
 	}
 	if len(list) > 0 {
 		sh.serveBoth(key, pl)

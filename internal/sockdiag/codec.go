@@ -54,26 +54,26 @@ func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
 	return b, nil
 }
 
-// appendLookup appends the message that asks for the socket with exactly these
-// ends, which must be of one family and without zones.
-func appendLookup(b []byte, protocol Protocol, local, remote netip.AddrPort, seq uint32) []byte {
+// appendLookup appends the message that asks for the one socket. x must have been
+// through plain.
+func appendLookup(b []byte, x Exact, seq uint32) []byte {
 	family := IPv4
-	if local.Addr().Is6() {
+	if x.Local.Addr().Is6() {
 		family = IPv6
 	}
-	first, second := local, remote
-	if protocol == UDP {
+	first, second := x.Local, x.Remote
+	if x.Protocol == UDP {
 		// udp_dump_one takes them the other way round, "for historical reasons".
-		first, second = remote, local
+		first, second = second, first
 	}
 	b = appendHeader(b, messageHeader+requestSize, flagRequest, seq)
-	b = append(b, byte(family), byte(protocol), 0, 0)
+	b = append(b, byte(family), byte(x.Protocol), 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, ^uint32(0))
 	b = binary.BigEndian.AppendUint16(b, first.Port())
 	b = binary.BigEndian.AppendUint16(b, second.Port())
 	b = appendAddr(b, first.Addr())
 	b = appendAddr(b, second.Addr())
-	b = binary.NativeEndian.AppendUint32(b, 0) // any interface
+	b = binary.NativeEndian.AppendUint32(b, uint32(x.Device))
 	b = binary.NativeEndian.AppendUint32(b, noCookie)
 	return binary.NativeEndian.AppendUint32(b, noCookie)
 }
@@ -89,9 +89,12 @@ func appendHeader(b []byte, size int, flags uint16, seq uint32) []byte {
 // appendAddr appends an address in the 16 bytes that it has in a sockid, IPv4 in
 // the first four.
 func appendAddr(b []byte, a netip.Addr) []byte {
-	var field [16]byte
-	copy(field[:], a.AsSlice())
-	return append(b, field[:]...)
+	if a.Is4() {
+		four := a.As4()
+		return append(append(b, four[:]...), make([]byte, 12)...)
+	}
+	sixteen := a.As16()
+	return append(b, sixteen[:]...)
 }
 
 // message is one netlink message; its payload lies in the datagram.
@@ -141,6 +144,7 @@ func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 		Family:   Family(b[0]),
 		State:    State(b[1]),
 		Cookie:   decodeCookie(b),
+		Device:   int(binary.NativeEndian.Uint32(b[40:])),
 		UID:      binary.NativeEndian.Uint32(b[64:]),
 		Inode:    binary.NativeEndian.Uint32(b[68:]),
 	}

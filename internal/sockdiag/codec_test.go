@@ -125,7 +125,7 @@ func TestLookupRequest(t *testing.T) {
 	} {
 		local, remote := netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1])
 		for _, protocol := range []Protocol{TCP, UDP} {
-			m, rest, err := nextMessage(appendLookup(nil, protocol, local, remote, 5))
+			m, rest, err := nextMessage(appendLookup(nil, Exact{Protocol: protocol, Local: local, Remote: remote, Device: 7}, 5))
 			require.NoError(t, err)
 			require.Empty(t, rest)
 			require.Equal(t, uint16(flagRequest), m.flags)
@@ -145,6 +145,7 @@ func TestLookupRequest(t *testing.T) {
 			}
 			require.Equal(t, local, s.Local)
 			require.Equal(t, remote, s.Remote)
+			require.Equal(t, 7, s.Device)
 		}
 	}
 }

@@ -166,10 +166,13 @@ func eachDestroyed(datagram []byte, each func(cookie uint64)) {
 // All is Query.All, in the network namespace of the Watcher.
 func (w *Watcher) All(q Query) iter.Seq2[Socket, error] { return q.all(w.asks.walk) }
 
-// Lookup is the package's Lookup, in the network namespace of the Watcher and on a netlink socket that stays open.
+// Lookup finds a TCP socket that is bound to no device, as Find does.
 func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
-	return lookup(w.asks.find, TCP, local, remote)
+	return w.Find(Exact{Local: local, Remote: remote})
 }
+
+// Find is Exact.Lookup on a netlink socket of the Watcher's own, in its network namespace: x.Namespace does not matter.
+func (w *Watcher) Find(x Exact) (Socket, bool, error) { return x.lookup(w.asks.find) }
 
 // Stop makes Next return, now and ever after.
 func (w *Watcher) Stop() { _ = w.events.Close() }

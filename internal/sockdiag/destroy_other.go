@@ -30,6 +30,9 @@ func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
 	return Socket{}, false, unsupported()
 }
 
+// Find is for Linux.
+func (w *Watcher) Find(Exact) (Socket, bool, error) { return Socket{}, false, unsupported() }
+
 // Stop is for Linux.
 func (w *Watcher) Stop() {}
 

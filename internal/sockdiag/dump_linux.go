@@ -3,7 +3,6 @@ package sockdiag
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,43 +17,52 @@ const (
 
 	// lookupBuffer holds an answer about one socket, or an error that quotes the
 	// request.
-	lookupBuffer = 4 << 10
-
-	// answerSeconds is how long a lost answer can hold up the caller. An answer
-	// waits in the receive queue before the question's system call returns, so
-	// no wait is ever needed.
-	answerSeconds = 5
+	lookupBuffer = 1 << 10
 )
 
 // conn is a netlink socket, its receive buffer, and the number of its last
 // question.
 type conn struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd        int
+	seq       uint32
+	buf       []byte
+	namespace uint64 // 0: not known
 }
 
+// open makes a netlink socket in the network namespace of the calling thread. It
+// never waits: an answer, or the first part of it, is in the receive queue
+// before the system call of the question returns, and each read adds the next.
+//
+// It is connected to the kernel, which then refuses messages from anybody else.
 func open(buffer int) (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	timeout := unix.Timeval{Sec: answerSeconds}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("setsockopt", err)
+		return nil, os.NewSyscallError("connect", err)
 	}
 	return &conn{fd: fd, buf: make([]byte, buffer)}, nil
 }
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
+// cookie returns the number of the network namespace, 0 if the kernel does not tell.
+func (c *conn) cookie() uint64 {
+	cookie, err := unix.GetsockoptUint64(c.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0
+	}
+	return cookie
+}
+
 // ask sends one question; c.seq is its number.
 func (c *conn) ask(question []byte) error {
 	for {
-		err := unix.Sendto(c.fd, question, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		_, err := unix.Write(c.fd, question)
 		if !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("sendto", err)
+			return os.NewSyscallError("write", err)
 		}
 	}
 }
@@ -62,20 +70,16 @@ func (c *conn) ask(question []byte) error {
 // receive returns the next datagram, which the one after overwrites.
 func (c *conn) receive() ([]byte, error) {
 	for {
-		n, _, flags, from, err := unix.Recvmsg(c.fd, c.buf, nil, 0)
+		n, err := unix.Read(c.fd, c.buf)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EAGAIN):
-			return nil, fmt.Errorf("no answer from the kernel within %d s: %w", answerSeconds, os.NewSyscallError("recvmsg", err))
+			return nil, fmt.Errorf("the kernel did not answer: %w", os.NewSyscallError("read", err))
 		case err != nil:
-			return nil, os.NewSyscallError("recvmsg", err)
-		}
-		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
-			continue
-		}
-		if flags&unix.MSG_TRUNC != 0 {
-			return nil, fmt.Errorf("the kernel's answer does not fit into %d bytes", len(c.buf))
+			return nil, os.NewSyscallError("read", err)
+		case n == len(c.buf): // read(2) does not tell whether it was cut off
+			return nil, fmt.Errorf("the kernel's answer does not fit into %d bytes", len(c.buf)-1)
 		}
 		return c.buf[:n], nil
 	}
@@ -153,23 +157,13 @@ func (c *conn) walk(q Query, families []Family, each func(Socket) bool, interrup
 	return nil
 }
 
-// find asks for one socket. What comes back may be less than exact.
-func find(protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool, err error) {
-	c, err := open(lookupBuffer)
-	if err != nil {
-		return Socket{}, false, err
-	}
-	defer c.close()
-	return c.find(protocol, local, remote)
-}
-
-func (c *conn) find(protocol Protocol, local, remote netip.AddrPort) (s Socket, found bool, err error) {
+func (c *conn) find(x Exact) (s Socket, found bool, err error) {
 	c.seq++
-	if err := c.ask(appendLookup(nil, protocol, local, remote, c.seq)); err != nil {
+	if err := c.ask(appendLookup(c.buf[:0], x, c.seq)); err != nil {
 		return Socket{}, false, err
 	}
 	var interrupted bool
-	err = c.answers(protocol, false, &interrupted, func(answer Socket) bool {
+	err = c.answers(x.Protocol, false, &interrupted, func(answer Socket) bool {
 		s, found = answer, true
 		return true
 	})

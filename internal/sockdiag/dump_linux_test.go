@@ -1,6 +1,7 @@
 package sockdiag
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -387,5 +388,14 @@ func TestConcurrentQuestions(t *testing.T) {
 		case <-ctx.Done():
 			t.Fatal("no answer")
 		}
+	}
+}
+
+// boundToDevice is a Control that binds a socket to a device.
+func boundToDevice(name string) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		control := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), name) })
+		return cmp.Or(err, control)
 	}
 }

@@ -5,7 +5,6 @@ package sockdiag
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 )
 
@@ -15,6 +14,7 @@ func unsupported() error {
 
 func walk(Query, []Family, func(Socket) bool, *bool) error { return unsupported() }
 
-func find(Protocol, netip.AddrPort, netip.AddrPort) (Socket, bool, error) {
-	return Socket{}, false, unsupported()
-}
+func find(Exact) (Socket, bool, error) { return Socket{}, false, unsupported() }
+
+// CloseIdle is for Linux.
+func CloseIdle() {}

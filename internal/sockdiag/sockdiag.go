@@ -88,6 +88,10 @@ type Socket struct {
 	// process holds the socket: in TIME_WAIT, and on its way there after close(2).
 	Inode uint32
 
+	// Device is the index of the interface to which the socket is bound, 0 if it is
+	// bound to none.
+	Device int
+
 	// Cookie is what SO_COOKIE says of the socket, and no other socket ever has. What
 	// is left of it in TIME_WAIT keeps it.
 	Cookie uint64

@@ -10,13 +10,15 @@ import (
 // The numbers of include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
 // Integers are in the host's byte order, ports and addresses in the network's.
 const (
-	messageHeader = 16 // struct nlmsghdr
-	attrHeader    = 4  // struct nlattr
-	requestSize   = 56 // struct inet_diag_req_v2
-	replySize     = 72 // struct inet_diag_msg
+	messageHeader  = 16 // struct nlmsghdr
+	attrHeader     = 4  // struct nlattr
+	requestSize    = 56 // struct inet_diag_req_v2
+	oldRequestSize = 60 // struct inet_diag_req
+	replySize      = 72 // struct inet_diag_msg
 
 	typeError       = 2  // NLMSG_ERROR
 	typeDone        = 3  // NLMSG_DONE
+	typeTCPDiag     = 18 // TCPDIAG_GETSOCK: the older question, for both families at once
 	typeSockDiag    = 20 // SOCK_DIAG_BY_FAMILY
 	flagRequest     = 0x1
 	flagInterrupted = 0x10  // NLM_F_DUMP_INTR
@@ -27,8 +29,11 @@ const (
 	alignment       = 4
 )
 
-// appendDump appends the message that asks for every socket of one family that
-// matches q.
+// bothFamilies asks for IPv4 and IPv6 sockets in one walk. Only TCP has that.
+const bothFamilies Family = 0
+
+// appendDump appends the message that asks for every socket of one family, or of
+// both, that matches q.
 func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
 	code, err := q.bytecode()
 	if err != nil {
@@ -38,14 +43,24 @@ func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
 	if states == 0 {
 		states = everyState
 	}
-	size := messageHeader + requestSize
+	kind, size := uint16(typeSockDiag), messageHeader+requestSize
+	if family == bothFamilies {
+		kind, size = typeTCPDiag, messageHeader+oldRequestSize
+	}
 	if len(code) > 0 {
 		size += attrHeader + len(code)
 	}
-	b = appendHeader(b, size, flagRequest|flagDump, seq)
-	b = append(b, byte(family), byte(q.protocol()), 0, 0)
-	b = binary.NativeEndian.AppendUint32(b, uint32(states))
-	b = append(b, make([]byte, 48)...) // struct inet_diag_sockid: any
+	b = appendHeader(b, size, kind, flagRequest|flagDump, seq)
+	if family == bothFamilies {
+		b = append(b, byte(IPv4), 0, 0, 0) // the kernel ignores the family
+		b = append(b, make([]byte, 48)...) // struct inet_diag_sockid: any
+		b = binary.NativeEndian.AppendUint32(b, uint32(states))
+		b = append(b, 0, 0, 0, 0)
+	} else {
+		b = append(b, byte(family), byte(q.protocol()), 0, 0)
+		b = binary.NativeEndian.AppendUint32(b, uint32(states))
+		b = append(b, make([]byte, 48)...)
+	}
 	if len(code) > 0 {
 		b = binary.NativeEndian.AppendUint16(b, uint16(attrHeader+len(code)))
 		b = binary.NativeEndian.AppendUint16(b, attrBytecode)
@@ -66,7 +81,7 @@ func appendLookup(b []byte, x Exact, seq uint32) []byte {
 		// udp_dump_one takes them the other way round, "for historical reasons".
 		first, second = second, first
 	}
-	b = appendHeader(b, messageHeader+requestSize, flagRequest, seq)
+	b = appendHeader(b, messageHeader+requestSize, typeSockDiag, flagRequest, seq)
 	b = append(b, byte(family), byte(x.Protocol), 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, ^uint32(0))
 	b = binary.BigEndian.AppendUint16(b, first.Port())
@@ -78,9 +93,9 @@ func appendLookup(b []byte, x Exact, seq uint32) []byte {
 	return binary.NativeEndian.AppendUint32(b, noCookie)
 }
 
-func appendHeader(b []byte, size int, flags uint16, seq uint32) []byte {
+func appendHeader(b []byte, size int, kind, flags uint16, seq uint32) []byte {
 	b = binary.NativeEndian.AppendUint32(b, uint32(size))
-	b = binary.NativeEndian.AppendUint16(b, typeSockDiag)
+	b = binary.NativeEndian.AppendUint16(b, kind)
 	b = binary.NativeEndian.AppendUint16(b, flags)
 	b = binary.NativeEndian.AppendUint32(b, seq)
 	return binary.NativeEndian.AppendUint32(b, 0) // to the kernel

@@ -110,6 +110,17 @@ func TestDumpRequest(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, code, attr[attrHeader:])
 
+	// For both families at once it is the older form, which is four bytes longer.
+	old, err := appendDump(nil, Query{States: q.States, Remote: q.Remote}, bothFamilies, 99)
+	require.NoError(t, err)
+	m, rest, err = nextMessage(old)
+	require.NoError(t, err)
+	require.Empty(t, rest)
+	require.Equal(t, uint16(typeTCPDiag), m.kind)
+	require.Equal(t, make([]byte, 48), m.payload[4:52])
+	require.Equal(t, uint32(1<<1|1<<7), binary.NativeEndian.Uint32(m.payload[52:]))
+	require.Equal(t, code, m.payload[oldRequestSize+attrHeader:])
+
 	b, err = appendDump(nil, Query{}, IPv4, 1)
 	require.NoError(t, err)
 	require.Len(t, b, messageHeader+requestSize, "no filter, no attribute")

@@ -110,7 +110,7 @@ func (c *conn) answers(protocol Protocol, dump bool, interrupted *bool, each fun
 					return unix.Errno(n)
 				}
 				return nil
-			case typeSockDiag:
+			case typeSockDiag, typeTCPDiag:
 				s, err := decodeSocket(m.payload, protocol)
 				if err != nil {
 					return err
@@ -137,24 +137,37 @@ func walk(q Query, families []Family, each func(Socket) bool, interrupted *bool)
 }
 
 func (c *conn) walk(q Query, families []Family, each func(Socket) bool, interrupted *bool) error {
+	if len(families) == 2 && q.protocol() == TCP {
+		// The older form of the question spares the second walk. A kernel that does not know it says so at once.
+		err := c.dump(q, bothFamilies, each, interrupted)
+		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+	}
 	for _, family := range families {
-		c.seq++
-		question, err := appendDump(nil, q, family, c.seq)
-		if err != nil {
-			return err
-		}
-		if err := c.ask(question); err != nil {
-			return err
-		}
-		err = c.answers(q.protocol(), true, interrupted, each)
+		err := c.dump(q, family, each, interrupted)
 		if errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("this kernel does not list %s sockets: load its module %s_diag: %w", q.protocol(), q.protocol(), err)
+			p := q.protocol()
+			return fmt.Errorf("this kernel does not list %s sockets: load its module %s_diag: %w", p, p, err)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dump walks the tables once.
+func (c *conn) dump(q Query, family Family, each func(Socket) bool, interrupted *bool) error {
+	c.seq++
+	question, err := appendDump(nil, q, family, c.seq)
+	if err != nil {
+		return err
+	}
+	if err := c.ask(question); err != nil {
+		return err
+	}
+	return c.answers(q.protocol(), true, interrupted, each)
 }
 
 func (c *conn) find(x Exact) (s Socket, found bool, err error) {

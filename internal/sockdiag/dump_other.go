@@ -9,7 +9,7 @@ import (
 )
 
 func unsupported() error {
-	return fmt.Errorf("%s has no netlink; only Linux can be asked about its sockets: %w", runtime.GOOS, errors.ErrUnsupported)
+	return fmt.Errorf("only Linux can be asked about its sockets: %w: this is %s", errors.ErrUnsupported, runtime.GOOS)
 }
 
 func walk(Query, []Family, func(Socket) bool, *bool) error { return unsupported() }

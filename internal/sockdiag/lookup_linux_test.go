@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // elsewhere runs f on a thread that is in a new network namespace, which ends with it.
-func elsewhere(t *testing.T, f func()) {
+func elsewhere(t testing.TB, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")

@@ -8,11 +8,8 @@ import (
 )
 
 // Query says which sockets are wanted. The zero Query wants every TCP socket,
-// IPv4 and IPv6. All conditions must hold at once, and the kernel checks them, so
-// that counting a few among many is cheap. Measured on Linux 6.18, a walk costs
-// 4 ns per bucket of the kernel's hash table (1.1 ms for 262,144 buckets, with
-// 14,000 sockets in them or none), a condition 3 ns per socket, and a socket that
-// matches 80 ns.
+// IPv4 and IPv6. All conditions must hold at once. The kernel checks them, so
+// that counting a few among many is cheap: see [Query.All].
 //
 // A Query may be copied, and used by several goroutines that do not change it.
 type Query struct {
@@ -20,7 +17,7 @@ type Query struct {
 	Protocol Protocol
 
 	// Family is that of the socket, not of its addresses: an IPv6 socket that
-	// talks IPv4 is IPv6 here. Zero is both, for the price of two walks.
+	// talks IPv4 is IPv6 here. Zero is both: one walk for TCP, two for UDP.
 	Family Family
 
 	// States are the wanted states; zero is all, see [States].
@@ -67,6 +64,18 @@ func At(end netip.AddrPort) Match {
 // It is no snapshot: while the walk goes on, sockets come and go, and one that
 // is moved may be seen twice or not at all. A socket that exists, unchanged, for
 // the whole walk is seen once.
+//
+// The kernel walks its whole hash table each time, whatever the Query. A table of
+// 262,144 buckets for TCP and 16,384 for UDP, asked for the sockets towards one
+// address and port, takes (Linux 6.18, 2 processors, the best of several runs on
+// a busy host; go test -bench Dump ./internal/sockdiag):
+//
+//	             others                       matching
+//	      none   1,000   15,000  28,000  100,000  15,000  28,000
+//	TCP  1.4 ms  1.4 ms          2.5 ms   12 ms            8 ms
+//	UDP  0.05 ms 0.08 ms  1.2 ms                    9 ms
+//
+// It allocates 66 KB, however many sockets there are.
 //
 // An error is yielded last, with the zero Socket. It is one about the Query
 // itself, one that Is a syscall.Errno if the kernel refused, or one that Is

@@ -16,9 +16,9 @@ import (
 // inTime bounds how long a test waits for what must come about.
 const inTime = 20 * time.Second
 
-func watch(t *testing.T, buffer int) *Watcher {
+func watch(t *testing.T, buffer int, protocols ...Protocol) *Watcher {
 	t.Helper()
-	w, err := Watch(buffer)
+	w, err := Watch(buffer, protocols...)
 	require.NoError(t, err)
 	t.Cleanup(w.Close)
 	return w
@@ -33,7 +33,8 @@ func newSocket(t *testing.T, family int) (fd int, cookie uint64) {
 	return fd, cookie
 }
 
-// A dump names a socket by the cookie that SO_COOKIE gives, and so what is left of it in TIME_WAIT, which is told apart.
+// A dump names a socket by the cookie that SO_COOKIE gives, and so what is left of it in TIME_WAIT, which is told
+// apart.
 func TestCookieIsThatOfTheSocket(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -12,7 +12,7 @@ import (
 type Watcher struct{}
 
 // Watch is for Linux.
-func Watch(int) (*Watcher, error) { return nil, unsupported() }
+func Watch(int, ...Protocol) (*Watcher, error) { return nil, unsupported() }
 
 // Namespace is for Linux.
 func (w *Watcher) Namespace() uint64 { return 0 }

@@ -25,8 +25,9 @@ type Exact struct {
 	// no device: the kernel searches as it does for a packet that arrives there. [Socket.Device] tells them apart.
 	Device int
 
-	// Namespace is the number of the network namespace of the socket, as SO_NETNS_COOKIE of any socket tells it. With it
-	// a look-up reuses a netlink socket of that namespace, and costs a third. 0 means the namespace of the calling thread.
+	// Namespace is the number of the network namespace of the socket, as SO_NETNS_COOKIE of any socket tells it. With
+	// it a look-up reuses a netlink socket of that namespace, and costs a third. 0 means the namespace of the calling
+	// thread.
 	Namespace uint64
 }
 

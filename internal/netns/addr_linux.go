@@ -110,7 +110,7 @@ func awaitAddr(addr netip.Addr) error {
 
 // newAddr encodes RTM_NEWADDR: struct ifaddrmsg, and the address as IFA_LOCAL and IFA_ADDRESS.
 func newAddr(prefix netip.Prefix, index int) []byte {
-	b := []byte{family(prefix), byte(prefix.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}
+	b := []byte{family(prefix.Addr()), byte(prefix.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
 	addr := prefix.Addr().AsSlice()
 	return newMessage(unix.RTM_NEWADDR, b, attr{unix.IFA_LOCAL, addr}, attr{unix.IFA_ADDRESS, addr})
@@ -119,7 +119,7 @@ func newAddr(prefix netip.Prefix, index int) []byte {
 // newRoute encodes RTM_NEWROUTE: struct rtmsg, the prefix as RTA_DST and the interface as RTA_OIF.
 func newRoute(prefix netip.Prefix, index int) []byte {
 	b := []byte{
-		family(prefix), byte(prefix.Bits()), 0, 0,
+		family(prefix.Addr()), byte(prefix.Bits()), 0, 0,
 		unix.RT_TABLE_LOCAL, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL,
 		0, 0, 0, 0,
 	}
@@ -128,8 +128,18 @@ func newRoute(prefix netip.Prefix, index int) []byte {
 		attr{unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index))})
 }
 
-func family(prefix netip.Prefix) byte {
-	if prefix.Addr().Is6() {
+// newDefaultRoute encodes RTM_NEWROUTE: a struct rtmsg, and the gateway as RTA_GATEWAY.
+func newDefaultRoute(gateway netip.Addr) []byte {
+	b := []byte{
+		family(gateway), 0, 0, 0,
+		unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST,
+		0, 0, 0, 0,
+	}
+	return newMessage(unix.RTM_NEWROUTE, b, attr{unix.RTA_GATEWAY, gateway.AsSlice()})
+}
+
+func family(addr netip.Addr) byte {
+	if addr.Is6() {
 		return unix.AF_INET6
 	}
 	return unix.AF_INET
@@ -154,9 +164,13 @@ func newMessage(kind uint16, fixed []byte, attrs ...attr) []byte {
 	b = append(b, make([]byte, 8)...) // sequence number and sender
 	b = append(b, fixed...)
 	for _, a := range attrs {
-		b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(a.value)))
-		b = binary.NativeEndian.AppendUint16(b, a.kind)
-		b = append(b, a.value...)
+		b = appendAttr(b, a)
 	}
 	return b
+}
+
+func appendAttr(b []byte, a attr) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(a.value)))
+	b = binary.NativeEndian.AppendUint16(b, a.kind)
+	return append(b, a.value...)
 }

@@ -176,8 +176,8 @@ func reportAtEnd(t *testing.T) {
 	})
 }
 
-// setSysctl sets one sysctl of the namespace of this process.
-func setSysctl(t *testing.T, sysctl string) {
+// setSysctl sets one sysctl of the namespace of the calling thread.
+func setSysctl(t testing.TB, sysctl string) {
 	t.Helper()
 	path, value := setting(t, sysctl)
 	err := os.WriteFile(path, []byte(value), 0)

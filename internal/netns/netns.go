@@ -10,6 +10,9 @@
 //		// Here the host has 1,000 ephemeral ports, and all of them are free.
 //	}
 //
+// [NewLink] and [NewVeth] join such a network to another one, over a link with a
+// delay and a loss of its own, or without.
+//
 // A network namespace belongs to threads, and a Go test runs on many; so
 // [Isolate] runs the test again, alone, in a process of its own.
 package netns
@@ -19,6 +22,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +85,8 @@ func reason(output string) string {
 	var said []string
 	for line := range strings.Lines(output) {
 		line = strings.TrimSpace(line)
-		if line == "PASS" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") || strings.HasPrefix(line, "coverage:") {
+		isFrame := func(prefix string) bool { return strings.HasPrefix(line, prefix) }
+		if line == "PASS" || slices.ContainsFunc([]string{"=== ", "--- ", "coverage:"}, isFrame) {
 			continue
 		}
 		said = append(said, line)

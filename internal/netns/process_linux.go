@@ -29,15 +29,17 @@ func withUser() *syscall.SysProcAttr {
 
 // Up brings up lo: it is down in a new namespace, and has 127.0.0.1 and ::1 from
 // then on.
-func Up() error {
+func Up() error { return bringUp("lo") }
+
+func bringUp(device string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	request, err := unix.NewIfreq("lo")
+	request, err := unix.NewIfreq(device)
 	if err != nil {
-		return fmt.Errorf("name lo: %w", err)
+		return fmt.Errorf("name the interface: %w", err)
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request); err != nil {
 		return os.NewSyscallError("ioctl SIOCGIFFLAGS", err)

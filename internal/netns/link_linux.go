@@ -40,7 +40,7 @@ type Wire struct {
 	link  Link
 	near  *os.File // the TUN devices
 	far   *os.File
-	cut   atomic.Bool
+	drops atomic.Pointer[func(packet []byte) bool]
 	lost  atomic.Int64
 	done  chan struct{}
 	pumps sync.WaitGroup
@@ -159,8 +159,29 @@ func (p *Pair) close() {
 	_ = p.Far.namespace.Close()
 }
 
-// Cut makes the wire lose everything from now on, with what is on its way, or work again.
-func (w *Wire) Cut(cut bool) { w.cut.Store(cut) }
+// Drop makes the wire lose from now on each IP packet for which drop is true, also if it is on its way already. nil ends
+// that. Several goroutines call drop at the same time.
+func (w *Wire) Drop(drop func(packet []byte) bool) {
+	if drop == nil {
+		w.drops.Store(nil)
+		return
+	}
+	w.drops.Store(&drop)
+}
+
+// Cut makes the wire lose everything, or work again.
+func (w *Wire) Cut(cut bool) {
+	if cut {
+		w.Drop(func([]byte) bool { return true })
+	} else {
+		w.Drop(nil)
+	}
+}
+
+func (w *Wire) dropped(packet []byte) bool {
+	drop := w.drops.Load()
+	return drop != nil && (*drop)(packet)
+}
 
 // Lost returns how many packets were lost.
 func (w *Wire) Lost() int { return int(w.lost.Load()) }
@@ -194,7 +215,7 @@ func (w *Wire) carry(from, to *os.File, random *rand.Rand) {
 			if err != nil {
 				return // it was closed
 			}
-			if random.Float64() < w.link.Loss || w.cut.Load() {
+			if random.Float64() < w.link.Loss || w.dropped(buf[:n]) {
 				w.lost.Add(1)
 				continue
 			}
@@ -217,7 +238,7 @@ func (w *Wire) carry(from, to *os.File, random *rand.Rand) {
 					return
 				}
 			}
-			if w.cut.Load() {
+			if w.dropped(p.data) {
 				w.lost.Add(1)
 				continue
 			}

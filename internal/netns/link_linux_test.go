@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -179,6 +180,28 @@ func TestLinkIsCut(t *testing.T) {
 	_, err = io.ReadFull(c, make([]byte, 1))
 	require.NoError(t, err)
 	ask(t, c)
+}
+
+// Drop loses the packets of one connection and lets those of another pass.
+func TestLinkDropsSome(t *testing.T) {
+	if !Isolate(t) {
+		return
+	}
+	w := NewLink(t, Link{})
+	address := echo(t, &w.Far, w.Far.Addr)
+	a, b := dialIt(t, address), dialIt(t, address)
+	port := uint16(a.LocalAddr().(*net.TCPAddr).Port)
+	w.Drop(func(packet []byte) bool {
+		return packet[0]>>4 == 4 && len(packet) > 22 && binary.BigEndian.Uint16(packet[20:]) == port
+	})
+	_, err := a.Write([]byte{1})
+	require.NoError(t, err)
+	for range 20 {
+		ask(t, b)
+	}
+	require.NoError(t, a.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = a.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 // A far host by veth has ports and sysctls of its own, and answers to further addresses of the near one.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ephemera-go/ephemera/bench/internal/lab"
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
@@ -26,7 +26,7 @@ func (c *contender) contend() error {
 	}
 	f := filling{contender: c}
 	defer f.stop()
-	return serve(func(t turn) (timing, error) {
+	return lab.Serve(func(t turn) (timing, error) {
 		if err := f.fill(t.Hold); err != nil {
 			return timing{}, err
 		}
@@ -74,7 +74,7 @@ func listen() error {
 func (c *contender) time(n int, full bool) (timing, error) {
 	result := timing{Dials: make([]time.Duration, n)}
 	dial, to := c.dialer(), destination.String()
-	before := cpuTime()
+	before := lab.CPUTime()
 	for i := range result.Dials {
 		start := time.Now()
 		conn, err := dial("tcp", to)
@@ -83,23 +83,14 @@ func (c *contender) time(n int, full bool) (timing, error) {
 			return timing{}, fmt.Errorf("a dial with every port held: %t; its error: %w", full, err)
 		}
 		if err == nil { // closing is not timed, and takes a system call to leave out
-			result.CPU += cpuTime() - before
+			result.CPU += lab.CPUTime() - before
 			abortOnClose(conn)
 			conn.Close()
-			before = cpuTime()
+			before = lab.CPUTime()
 		}
 	}
-	result.CPU += cpuTime() - before
+	result.CPU += lab.CPUTime() - before
 	return result, nil
-}
-
-// cpuTime is what this process has used, its system calls included.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // abortOnClose keeps TIME_WAIT out of the measurement.

@@ -7,12 +7,14 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+
+	"github.com/ephemera-go/ephemera/bench/internal/lab"
 )
 
 // holders are the processes that hold the connections of a contender: a process may often open 20,000 files, and one that
 // holds nothing has no heap to collect while it is timed.
 type holders struct {
-	processes []*process
+	processes []*lab.Process
 	room      int // for connections, in the last
 }
 
@@ -26,7 +28,7 @@ func (h *holders) hold(c *contender, ports []uint16) error {
 		}
 		some := ports[:min(len(ports), h.room)]
 		var held int
-		if err := h.processes[len(h.processes)-1].ask(some, &held); err != nil {
+		if err := h.processes[len(h.processes)-1].Ask(some, &held); err != nil {
 			return fmt.Errorf("a process that holds connections: %w", err)
 		}
 		ports, h.room = ports[len(some):], h.room-len(some)
@@ -43,7 +45,7 @@ func (h *holders) add(c *contender) error {
 	if files.Max <= own {
 		return fmt.Errorf("a process may open %d files, which is too few to hold connections: raise it (ulimit -Hn)", files.Max)
 	}
-	p, err := start(nil, "holder", c.name, strconv.Itoa(c.ports()))
+	p, err := lab.Start(nil, "holder", c.name, strconv.Itoa(c.ports()))
 	if err != nil {
 		return err
 	}
@@ -53,14 +55,14 @@ func (h *holders) add(c *contender) error {
 
 func (h *holders) stop() {
 	for _, p := range h.processes {
-		p.stop()
+		p.Stop()
 	}
 }
 
 // holder is what such a process does: it answers how many connections it holds.
 func (c *contender) holder() error {
 	var held []net.Conn
-	return serve(func(ports []uint16) (int, error) {
+	return lab.Serve(func(ports []uint16) (int, error) {
 		for _, port := range ports {
 			conn, err := c.filler(port)("tcp", destination.String())
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 
+	"github.com/ephemera-go/ephemera/bench/internal/lab"
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
@@ -26,7 +27,7 @@ const turns = 12
 func compare(out io.Writer, ports, rounds, dials int) error {
 	all := map[string]*timing{}
 	for range rounds {
-		r := referee{ports, dials, all, map[string]*process{}}
+		r := referee{ports, dials, all, map[string]*lab.Process{}}
 		if err := r.round(); err != nil {
 			return err
 		}
@@ -53,17 +54,17 @@ func row(name string, ports int, fill float64) string {
 type referee struct {
 	ports, dials int
 	all          map[string]*timing // by row
-	processes    map[string]*process
+	processes    map[string]*lab.Process
 }
 
 func (r *referee) round() error {
 	defer func() {
 		for _, p := range r.processes {
-			p.stop()
+			p.Stop()
 		}
 	}()
 	for _, name := range contenders {
-		p, err := start(netns.Private(), "contender", name, strconv.Itoa(r.ports))
+		p, err := lab.Start(netns.Private(), "contender", name, strconv.Itoa(r.ports))
 		if err != nil {
 			return fmt.Errorf("a network namespace for %s, or the user namespace that it takes without privilege: %w", name, err)
 		}
@@ -79,7 +80,7 @@ func (r *referee) round() error {
 				return err
 			}
 		}
-		r.processes[name].stop()
+		r.processes[name].Stop()
 		delete(r.processes, name)
 	}
 	return nil
@@ -91,7 +92,7 @@ func (r *referee) time(names []string, fill float64) error {
 	for i := range turns + 1 {
 		for _, j := range rand.Perm(len(names)) {
 			var got timing
-			if err := r.processes[names[j]].ask(question, &got); err != nil {
+			if err := r.processes[names[j]].Ask(question, &got); err != nil {
 				return fmt.Errorf("the process of %s, which says why above: %w", names[j], err)
 			}
 			if i > 0 { // the first one warms up

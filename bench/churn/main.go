@@ -11,8 +11,8 @@
 // and a server process of its own. A dial that fails is followed by a pause of 1 ms.
 //
 // It prints what Go benchmarks print: dials a second that succeeded and that failed, the median and the 99th percentile
-// of the time of a dial that succeeded, the CPU time that the client's process used for each of these, and the rate as a
-// multiple of net.Dialer's. Standard error has an example of the dials that failed.
+// of the time of a dial that succeeded, the CPU time that the client's process used for each of these, and the rate as
+// a multiple of net.Dialer's. Standard error has an example of the dials that failed.
 //
 // It runs as root, or without privilege where the system allows user namespaces. The network veth needs the ip command.
 package main
@@ -55,7 +55,8 @@ func main() {
 	default:
 		_, _, err = ends(t.Ports)
 		if err == nil {
-			fmt.Printf("pkg: github.com/ephemera-go/ephemera/bench/churn\ntcp_max_tw_buckets: %d\n", lab.TimeWaitBuckets)
+			fmt.Println("pkg: github.com/ephemera-go/ephemera/bench/churn")
+			fmt.Println("tcp_max_tw_buckets:", lab.TimeWaitBuckets)
 			err = compare(os.Stdout, cells, *rounds, t)
 		}
 	}

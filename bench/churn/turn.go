@@ -115,7 +115,8 @@ type worker struct {
 
 const (
 	// spread is the time in which the workers use every tuple once, at the start of a turn. Where the kernel takes a
-	// tuple out of TIME_WAIT after a second, all of a small range would otherwise come back at one moment in each second.
+	// tuple out of TIME_WAIT after a second, all of a small range would otherwise come back at one moment in each
+	// second.
 	spread = time.Second
 
 	// pause follows a dial that failed: a client that tries again at once takes the processor from the server.

@@ -78,7 +78,8 @@ func Open(kind string, s Service, sysctls ...string) (*Network, error) {
 		n.Destinations = append(n.Destinations, netip.AddrPortFrom(far[kind].Addr(), uint16(firstPort+i)))
 	}
 	if kind == Veth {
-		err = ip("link add " + nearEnd + " type veth peer name " + farEnd + " netns " + strconv.Itoa(server.cmd.Process.Pid))
+		pid := strconv.Itoa(server.cmd.Process.Pid)
+		err = ip("link add " + nearEnd + " type veth peer name " + farEnd + " netns " + pid)
 		if err == nil {
 			err = addTo(nearEnd, near[kind])
 		}

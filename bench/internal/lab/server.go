@@ -17,7 +17,7 @@ const ServerRole = "server"
 // Service is what a server does.
 type Service struct {
 	Destinations int  // it listens on so many ports
-	ClosesFirst  bool // it closes each connection at once; otherwise it sends one byte and waits for the client to close
+	ClosesFirst  bool // it closes each connection at once; otherwise it sends a byte and waits for the client to close
 
 	Network string // Open sets it
 }

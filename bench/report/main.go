@@ -1,7 +1,8 @@
 // Report runs the benchmarks of this module and writes what they measured to bench/RESULTS.md and bench/plots:
 //
-//	go run ./bench/report                    everything: an hour on two cores, at best with nothing else running
+//	go run ./bench/report                    everything: an hour and a half on two cores, at best with nothing else running
 //	go run ./bench/report -only alloc,dial   these parts again; the others stay as they are
+//	go run ./bench/report -only churn,cost   short connections: a quarter of an hour
 //	go run ./bench/report -only none         no part: the text and the plots from bench/raw
 //	go run ./bench/report -only million      a million connections: 12 GiB, so only when named
 //
@@ -25,13 +26,13 @@ const (
 )
 
 // parts are all that is measured, in the order of the report.
-var parts = []part{allocPart, tuplePart, memoryPart, dialPart, beyondPart, millionPart, scalePart}
+var parts = []part{allocPart, tuplePart, memoryPart, dialPart, churnPart, costPart, beyondPart, millionPart, scalePart}
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("report: ")
 	only := flag.String("only", "all", "the parts to run, with commas: "+strings.Join(names(), ", ")+", or all, or none")
-	rounds := flag.Int("rounds", 0, "rounds of each part that has several (default 10 for Go benchmarks, 3 for beyond)")
+	rounds := flag.Int("rounds", 0, "rounds of each part that has several (default 10 for Go benchmarks, 3 for beyond, 2 for churn)")
 	flag.Parse()
 	if _, err := os.Stat(results); err != nil {
 		log.Fatalf("run it from the root of the repository: %v", err)

@@ -47,6 +47,22 @@ BenchmarkDial/impl=bind/ports=64512/held=99.9 	590	36000 p50-ns	315046 p99-ns	20
 BenchmarkDialExhausted/impl=net/ports=28232 	590	390000 p50-ns	739708 p99-ns	400000 cpu-ns
 BenchmarkDialExhausted/impl=range/ports=28232 	590	390 p50-ns	739 p99-ns	400 cpu-ns
 `,
+	"churn": `
+tcp_max_tw_buckets: 1000000
+BenchmarkChurn/impl=net/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	300	10.0 dials/s	0 failed	0.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
+BenchmarkChurn/impl=zero/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	150	5.0 dials/s	70 failed	2.3 failed/s	40000 p50-ns	80000 p99-ns	30000 cpu-ns	0.500 of-net
+BenchmarkChurn/impl=noport/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	40	10.0 dials/s	8 failed	2.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
+BenchmarkChurn/impl=pool/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	44	11.0 dials/s	9 failed	2.3 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.100 of-net
+`,
+	"cost": `
+BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	50000 p50-ns	50000 cpu-ns	712 B/op	17.00 allocs/op
+BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	40000 p50-ns	50000 cpu-ns	712 B/op	17.00 allocs/op
+BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	55000 p50-ns	60000 cpu-ns	1424 B/op	34.00 allocs/op
+BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	44000 p50-ns	60000 cpu-ns	1424 B/op	34.00 allocs/op
+BenchmarkCost/impl=net/protocol=udp 	1000	10000 ns/op	10000 p50-ns	10000 cpu-ns	692 B/op	15.00 allocs/op
+BenchmarkCost/impl=pool/protocol=udp 	1000	20000 ns/op	20000 p50-ns	21000 cpu-ns	1384 B/op	30.00 allocs/op
+tracker ÷ net, tcp: mean 1.100, p50 1.100, CPU 1.200, bytes 2.00, mallocs 2.00
+`,
 	"beyond": `
 connections                   65,537  ESTABLISHED says the kernel; each echoed
 memory                       759 MiB  12,149 bytes each: both ends, kernel's too
@@ -119,6 +135,17 @@ func TestRenderShowsEachPart(t *testing.T) {
 		"| held | ephemera, bound ports |\n|---|---|\n| 99.9 % | 36.0 |\n",
 		"(plots/dial.svg)", "(plots/dial-64512.svg)",
 
+		"\n## churn\n\n1 round of\n\n    go run ./bench/churn -rounds 1 -for 4s -ports 40000-40499\n    go run ./bench/churn ",
+		"### without a source address: dials a second that succeed\n\n| where | ephemera | net.Dialer |\n",
+		"| 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | 5.00 | 10.0 (2.00×) |\n",
+		"| 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | 2.30 | 0 (0×) |\n",
+		"| 500 ports, veth, tcp_tw_reuse 0, 20 destinations | 11.0 | 10.0 (0.91×) |\n",
+		"| where | ephemera | net.Dialer, LocalAddr, NO_PORT |\n",
+
+		"\n## cost\n\n2 rounds of\n\n    go run ./bench/cost\n",
+		"| of one | ephemera, Tracker | net.Dialer |\n",
+		"| time, median, ns | 49,500 | 45,000 |\n", "| allocations | 34.0 | 17.0 |\n",
+
 		"| net.Dialer, LocalAddr | 28,232 | 28,232 | 47.6 |\n",
 		"| 1,000,000 IPv4 destinations of one tuple | 528 | 12.5 | 5,989 | 4,321 | 3 | 0 | 312 | 140 | 49.8 |\n",
 	} {
@@ -141,6 +168,16 @@ func TestBarsJudgeTheMedianOfTheRounds(t *testing.T) {
 		"| dial: p50 at 99.9 % ÷ at 0 % | ≤ 1.20 | 1.10 |  | 1 | met |",
 		"| dial: net.Dialer ÷ ephemera at 50 % | ≥ 30.0 | 12.0 |  | 1 | **missed** |",
 		"| dial: that nothing is free, net.Dialer ÷ ephemera | ≥ 1,000 | 1,000 |  | 1 | met |",
+		"| churn: dials ÷ net.Dialer, 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | ≥ 1.00 | 0.50 |  | 1 | **missed** |",
+		"| churn: dials ÷ net.Dialer, LocalAddr, NO_PORT, 500 ports, veth, tcp_tw_reuse 0, 20 destinations " +
+			"| ≥ 1.00 | 1.10 |  | 1 | met |",
+		"| churn: dials ÷ net.Dialer, 500 ports, lo, tcp_tw_reuse 0, 1 destination | ≥ 1.00 |  |  | 0 | not measured |",
+		"| churn: dials that fail where all of net.Dialer's succeed | ≤ 0 | 70.0 |  | 1 | **missed** |", // 9 are where some fail
+		"| cost: ephemera, Tracker ÷ net.Dialer, tcp, p50 | ≤ 1.15 | 1.10 | 1.10 – 1.10 | 2 | met |",
+		"| cost: ephemera, Tracker ÷ net.Dialer, tcp, processor time | ≤ 1.15 | 1.20 | 1.20 – 1.20 | 2 | **missed** |",
+		"| cost: ephemera, source ÷ net.Dialer, LocalAddr, tcp, p50 | ≤ 1.08 |  |  | 0 | not measured |",
+		"| cost: ephemera, source ÷ net.Dialer, udp, p50 | ≤ 2.00 | 2.00 |  | 1 | met |",
+		"| cost: ephemera, source ÷ net.Dialer, udp, processor time | ≤ 2.00 | 2.10 |  | 1 | **missed** |",
 		"| beyond: connections from one source address | ≥ 65,537 | 65,537 |  | 1 | met |",
 		"| beyond: the same with -n 1000000 | ≥ 1,000,000 | 999,999 |  | 1 | **missed** |",
 	} {
@@ -248,7 +285,7 @@ func TestNothingIsLostWhenAPartFails(t *testing.T) {
 
 func TestOnlyTheNamedPartsRun(t *testing.T) {
 	for only, want := range map[string]string{
-		"all": "alloc tuple memory dial beyond scale", "none": "", "alloc,dial": "alloc dial", "million": "million", "nonsense": "error",
+		"all": "alloc tuple memory dial churn cost beyond scale", "none": "", "alloc,dial": "alloc dial", "million": "million", "nonsense": "error",
 	} {
 		chosen, err := choose(only)
 		var got []string

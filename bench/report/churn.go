@@ -26,7 +26,7 @@ var churnPart = part{
 	tables: churnTables,
 }
 
-// churnRuns are the flags of the runs in a round, which takes eight minutes.
+// churnRuns are the flags of the runs in a round, which takes nine minutes.
 var churnRuns = []string{
 	"-rounds 1 -for 4s -ports 40000-40499",
 	"-rounds 1 -for 30s -networks lo -reuse 2 -upstreams 1 -source no",

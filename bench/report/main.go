@@ -2,7 +2,7 @@
 //
 //	go run ./bench/report                    everything: an hour and a half on two cores, at best with nothing else running
 //	go run ./bench/report -only alloc,dial   these parts again; the others stay as they are
-//	go run ./bench/report -only churn,cost   short connections: a quarter of an hour
+//	go run ./bench/report -only churn,cost   short connections: 18 minutes
 //	go run ./bench/report -only none         no part: the text and the plots from bench/raw
 //	go run ./bench/report -only million      a million connections: 12 GiB, so only when named
 //

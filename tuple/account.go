@@ -14,7 +14,7 @@ const (
 	Free
 	InUse
 	Retired // it cools down
-	Taken   // others have it: another process, or a socket that package dialer adopted; it is in nobody's quota
+	Taken   // the kernel has it for something else, such as another process, or may not give it; it is in nobody's quota
 )
 
 // String returns the state in lower case: "in use".
@@ -32,8 +32,8 @@ func (s State) String() string {
 	return "foreign"
 }
 
-// State returns how t stands. Of a source that SetSources has drained, a tuple that is in use, retired or taken stays so, and
-// every other is foreign. Of a closed Pool it is the same.
+// State returns how t stands. Of a source that SetSources has drained, a tuple that is in use, retired or taken stays
+// so, and every other is foreign. Of a closed Pool it is the same.
 func (p *Pool) State(t Tuple) State {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
@@ -57,12 +57,13 @@ func (p *Pool) State(t Tuple) State {
 	return Foreign
 }
 
-// All ranges over the tuples that are in use, retired or taken, with their state, in no order. Without Sources their source
-// is the unspecified address; under Scope their destination is the space that it is mapped to.
+// All ranges over the tuples that are in use, retired or taken, with their state, in no order. Without Sources their
+// source is the unspecified address; under Scope their destination is the space that it is mapped to.
 //
-// What is held towards one destination is seen at one instant, but not all destinations at the same: it is no snapshot of the
-// Pool. A tuple that is held all the time comes once. No lock is held while the loop runs, which may use the Pool. It takes
-// the 64 locks of the Pool one after the other, each for some 30 ns a tuple, and 48 bytes for each tuple under one of them.
+// What is held towards one destination is seen at one instant, but not all destinations at the same: it is no
+// snapshot of the Pool. A tuple that is held all the time comes once. No lock is held while the loop runs, which may
+// use the Pool. It takes the 64 locks of the Pool one after the other, each for some 30 ns a tuple, and 48 bytes for
+// each tuple under one of them.
 func (p *Pool) All() iter.Seq2[Tuple, State] {
 	return func(yield func(Tuple, State) bool) {
 		st := p.ready()

@@ -175,7 +175,7 @@ func TestSourcesOfTheCallerMayChangeAfterTheFirstUse(t *testing.T) {
 
 func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	e := &tuple.ExhaustedError{Dst: web, InUse: 3, Retired: 2, Next: 12345 * time.Millisecond, Err: tuple.ErrQueueFull}
-	require.EqualError(t, e, "no free local port: too many are waiting already (towards 198.51.100.7:443: 3 in use, 2 cooling down, the first free in 12.3s)")
+	require.EqualError(t, e, "no free local port: too many are waiting already (towards 198.51.100.7:443: 3 in use, 2 cooling down, next try in 12.3s)")
 	require.ErrorIs(t, e, tuple.ErrExhausted)
 	require.ErrorIs(t, e, tuple.ErrQueueFull)
 	require.False(t, e.Timeout())
@@ -186,9 +186,9 @@ func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	require.False(t, e.Timeout())
 
 	e = &tuple.ExhaustedError{Dst: web, InUse: 28232, Retired: 10, Taken: 3, Next: 2100 * time.Millisecond}
-	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken by others, the first free in 2.1s)")
+	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)")
 	e = &tuple.ExhaustedError{Dst: web, Taken: 1, Next: time.Nanosecond}
-	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 0 in use, 1 taken by others, the first free in 1ms)")
+	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 0 in use, 1 taken, next try in 1ms)")
 
 	e = &tuple.ExhaustedError{Dst: web, Err: context.DeadlineExceeded}
 	require.ErrorIs(t, e, context.DeadlineExceeded)

@@ -2,6 +2,7 @@ package tuple
 
 import (
 	"container/heap"
+	"math"
 	"slices"
 	"time"
 )
@@ -106,6 +107,14 @@ func (c *cooldown) removed(k kind) {
 	}
 }
 
+// began returns when the time of a tuple began that ends so. What is taken without a time has always been so.
+func began(until int64, delay time.Duration) int64 {
+	if until == never {
+		return math.MinInt64
+	}
+	return until - int64(delay)
+}
+
 // dropIdle forgets a queue that is empty, if there are many.
 func (c *cooldown) dropIdle(q *restQueue) {
 	if m := &c.byDelay[q.kind]; len(m.m) > idleQueues {
@@ -114,8 +123,8 @@ func (c *cooldown) dropIdle(q *restQueue) {
 }
 
 // removeIf removes the tuples towards key that drop is true for and whose time may end early: those that are retired for the
-// kernel or taken. It looks through all of them in the shard.
-func (c *cooldown) removeIf(key dstKey, drop func(hold) bool) {
+// kernel or taken. It tells drop when that began, and looks through all of them in the shard.
+func (c *cooldown) removeIf(key dstKey, drop func(h hold, began int64) bool) {
 	if c.early != nil {
 		c.early.removeIf(key, drop, c)
 		return
@@ -123,7 +132,7 @@ func (c *cooldown) removeIf(key dstKey, drop func(hold) bool) {
 	left := c.queues[:0]
 	for _, q := range c.queues {
 		if q.kind != byPolicy {
-			for range q.removeIf(func(r *resting) bool { return r.key == key && drop(r.hold) }) {
+			for range q.removeIf(func(r *resting) bool { return r.key == key && drop(r.hold, began(r.until, q.delay)) }) {
 				c.removed(q.kind)
 			}
 		}

@@ -28,31 +28,34 @@ type ExhaustedError struct {
 	Dst     netip.AddrPort // the destination asked for
 	InUse   int            // tuples in use towards Dst
 	Retired int            // tuples towards Dst that are cooling down
-	Taken   int            // tuples towards Dst that others have
-	Next    time.Duration  // how long until the first of the retired or taken is free; 0 if none has a time
+	Taken   int            // tuples towards Dst that are taken: see State
+	Next    time.Duration  // how long until the first of the retired or taken is worth another try; 0 if none has a time
 	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
 }
 
 // Error returns a text such as
 //
-//	no free local port: context deadline exceeded (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken by others, the first free in 2.1s)
+//	no free local port: context deadline exceeded (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)
 //
 // What varies from call to call stands in the parentheses, at the end. Counts other than that of the tuples in use are left
 // out if they are 0.
 func (e *ExhaustedError) Error() string {
 	b := new(strings.Builder)
 	begin(b, ErrExhausted.Error(), e.Err)
-	fmt.Fprintf(b, " (towards %v: ", e.Dst)
+	b.WriteString(" (")
+	if e.Dst.IsValid() {
+		fmt.Fprintf(b, "towards %v: ", e.Dst)
+	}
 	count(b, e.InUse, e.Retired)
 	if e.Taken > 0 {
-		fmt.Fprintf(b, ", %d taken by others", e.Taken)
+		fmt.Fprintf(b, ", %d taken", e.Taken)
 	}
 	if e.Next > 0 {
 		unit := time.Millisecond
 		if e.Next >= time.Second {
 			unit *= 100
 		}
-		fmt.Fprintf(b, ", the first free in %v", max(e.Next.Round(unit), unit))
+		fmt.Fprintf(b, ", next try in %v", max(e.Next.Round(unit), unit))
 	}
 	b.WriteByte(')')
 	return b.String()
@@ -102,7 +105,11 @@ type QuotaError struct {
 func (e *QuotaError) Error() string {
 	b := new(strings.Builder)
 	begin(b, ErrQuota.Error()+": "+e.Quota, e.Err)
-	fmt.Fprintf(b, " (towards %v: at most %d", e.Dst, e.Max)
+	b.WriteString(" (")
+	if e.Dst.IsValid() {
+		fmt.Fprintf(b, "towards %v: ", e.Dst)
+	}
+	fmt.Fprintf(b, "at most %d", e.Max)
 	if e.Quota == "MaxPerOwner" {
 		fmt.Fprintf(b, " of owner %q", e.Owner)
 	}

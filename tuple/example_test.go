@@ -61,7 +61,7 @@ func ExamplePool_Retire() {
 	// Output:
 	// true
 	// true
-	// no free local port (towards 198.51.100.7:443: 1 in use, 1 cooling down, the first free in 1m0s)
+	// no free local port (towards 198.51.100.7:443: 1 in use, 1 cooling down, next try in 1m0s)
 }
 
 // A host behind a NAT lets a tuple rest for as long as the NAT remembers it, which depends on how the connection ended.
@@ -75,7 +75,7 @@ func ExamplePool_RetireAs() {
 	_, err := pool.TryAcquire(web)
 	fmt.Println(err)
 	// Output:
-	// no free local port (towards 198.51.100.7:443: 0 in use, 1 cooling down, the first free in 16s)
+	// no free local port (towards 198.51.100.7:443: 0 in use, 1 cooling down, next try in 16s)
 }
 
 // Better a tuple that has not rested for long enough than none: the one that has rested longest.

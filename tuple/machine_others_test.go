@@ -83,7 +83,7 @@ func (m *machine) FreeUnless(t *rapid.T) {
 			want++
 		}
 	}
-	require.Equal(t, want, only.FreeUnless(m.pool, dst, func(u tuple.Tuple) bool {
+	require.Equal(t, want, only.FreeUnless(m.pool, dst, 0, func(u tuple.Tuple) bool {
 		require.Equal(t, m.scope(dst), u.Dst(), "a tuple is named as All names it")
 		return u.Src().Port()%2 == odd
 	}))

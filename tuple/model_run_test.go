@@ -317,7 +317,7 @@ func (d *driver) others(t tuple.Tuple, delays func() time.Duration) {
 				n++
 			}
 		}
-		require.Equal(d, n, only.FreeUnless(d.pool, t.Dst(), isHeld))
+		require.Equal(d, n, only.FreeUnless(d.pool, t.Dst(), 0, isHeld))
 	}
 }
 

@@ -53,7 +53,7 @@ func newPlan(p *Pool, tables *tables) *plan {
 	case pl.ports.Len() == 0:
 		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero for 1024-65535")
 	case p.MaxTuples < 0 || p.MaxPerDestination < 0 || p.MaxPerOwner < 0:
-		pl.err = fmt.Errorf("tuple: Pool.MaxTuples, MaxPerDestination and MaxPerOwner are %d, %d and %d: 0 means no cap, and less nothing", p.MaxTuples, p.MaxPerDestination, p.MaxPerOwner)
+		pl.err = fmt.Errorf("tuple: Pool.MaxTuples, MaxPerDestination and MaxPerOwner are %d, %d and %d: 0 means no quota, and they must not be negative", p.MaxTuples, p.MaxPerDestination, p.MaxPerOwner)
 	case p.Policy > Random:
 		pl.err = fmt.Errorf("tuple: Pool.Policy is %d, which is none of the policies", p.Policy)
 	case len(p.Sources) == 0:

@@ -263,7 +263,7 @@ func (p *Pool) Contains(t Tuple) bool {
 type Stats struct {
 	InUse        int // tuples in use
 	Retired      int // tuples that are cooling down
-	Taken        int // tuples that others have
+	Taken        int // tuples that are taken: see State
 	Waiting      int // Acquire calls that wait
 	Destinations int // destinations towards which a tuple is in use, retired or taken
 }

@@ -256,7 +256,7 @@ func (m *quotaModel) others(u tuple.Tuple) {
 				n++
 			}
 		}
-		require.Equal(m, n, only.FreeUnless(m.pool, u.Dst(), held))
+		require.Equal(m, n, only.FreeUnless(m.pool, u.Dst(), 0, held))
 	}
 }
 

@@ -407,7 +407,7 @@ func TestCancelledWaitersOfQuotasLeaveNothingBehind(t *testing.T) {
 func TestQuotaBelowZeroIsAnError(t *testing.T) {
 	for _, p := range []*tuple.Pool{{MaxTuples: -1}, {MaxPerOwner: -1}, {MaxPerDestination: -1}} {
 		_, err := p.TryAcquire(web)
-		require.ErrorContains(t, err, "0 means no cap")
+		require.ErrorContains(t, err, "0 means no quota")
 		isEmpty(t, p)
 	}
 }

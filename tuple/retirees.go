@@ -139,14 +139,14 @@ func (c *retirees) unline(e *retiree) {
 }
 
 // removeIf is cooldown.removeIf. It looks through all that is in line for key.
-func (c *retirees) removeIf(key dstKey, drop func(hold) bool, of *cooldown) {
+func (c *retirees) removeIf(key dstKey, drop func(h hold, began int64) bool, of *cooldown) {
 	l := c.lines.get(key)
 	if l == nil {
 		return
 	}
 	for e := l.oldest; e != nil; {
 		next := e.newer
-		if e.queue.kind != byPolicy && drop(e.hold) {
+		if e.queue.kind != byPolicy && drop(e.hold, began(e.until, e.queue.delay)) {
 			of.take(e)
 		}
 		e = next

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What others have, and what is retired because the kernel still holds it: see access.Methods. A destination towards which
-// something is taken is a large one, so that entries need not know of it.
+// What others have, and what is retired because the kernel still holds it: see access.Methods. A destination towards
+// which something is taken is a large one, so that entries need not know of it.
 
 func (p *Pool) retireForKernel(t Tuple, d time.Duration) bool { return p.retire(t, forKernel, d) }
 
@@ -53,25 +53,25 @@ func (p *Pool) free(t Tuple) bool {
 	if at, found := sh.entries(key).find(key, hash); !found || at.state(h) < Retired {
 		return false // without looking through all that is retired
 	}
-	return sh.freeIf(key, hash, func(other hold) bool { return other == h }, pl) > 0
+	return sh.freeIf(key, hash, func(other hold, _ int64) bool { return other == h }, pl) > 0
 }
 
-func (p *Pool) freeUnless(dst netip.AddrPort, held func(Tuple) bool) int {
+func (p *Pool) freeUnless(dst netip.AddrPort, age time.Duration, held func(Tuple) bool) int {
 	key := p.space(addrFrom(dst.Addr()), dst.Port())
 	sh, hash := p.ready().shard(key)
 	mu := sh.lock()
 	defer mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
-	from := pl.sources(key)
-	return sh.freeIf(key, hash, func(h hold) bool {
-		return !held(Tuple{from.at(h.number()), key.addr(), h.port(), key.port()})
+	from, latest := pl.sources(key), now()-int64(age)
+	return sh.freeIf(key, hash, func(h hold, began int64) bool {
+		return began <= latest && !held(Tuple{from.at(h.number()), key.addr(), h.port(), key.port()})
 	}, pl)
 }
 
-// freeIf frees the tuples towards key that drop is true for, among those that are retired for the kernel or taken. Those who
-// wait are served when all of them are free, so that nobody is given a retired one instead.
-func (sh *shard) freeIf(key dstKey, hash uint64, drop func(hold) bool, pl *plan) int {
+// freeIf frees the tuples towards key that drop is true for, among those that are retired for the kernel or taken.
+// Those who wait are served when all of them are free, so that nobody is given a retired one instead.
+func (sh *shard) freeIf(key dstKey, hash uint64, drop func(h hold, began int64) bool, pl *plan) int {
 	if sh.cool.empty() {
 		return 0
 	}
@@ -87,9 +87,9 @@ func (sh *shard) freeIf(key dstKey, hash uint64, drop func(hold) bool, pl *plan)
 }
 
 // removeIf has the time of these tuples end: they are neither free nor in use until the caller says which.
-func (sh *shard) removeIf(key dstKey, drop func(hold) bool) (list []hold) {
-	sh.cool.removeIf(key, func(h hold) bool {
-		if !drop(h) {
+func (sh *shard) removeIf(key dstKey, drop func(h hold, began int64) bool) (list []hold) {
+	sh.cool.removeIf(key, func(h hold, began int64) bool {
+		if !drop(h, began) {
 			return false
 		}
 		list = append(list, h)
@@ -166,7 +166,7 @@ func (sh *shard) claim(a *ask, h hold, pl *plan) (was State, ok bool) {
 	case was == InUse || !hands:
 		return was, false
 	}
-	if len(sh.removeIf(a.key, func(other hold) bool { return other == h })) == 0 {
+	if len(sh.removeIf(a.key, func(other hold, _ int64) bool { return other == h })) == 0 {
 		return was, false // it is retired by policy
 	}
 	if d := at.destination(); d != nil {

@@ -84,13 +84,34 @@ func TestACoolDownByPolicyDoesNotEndEarly(t *testing.T) {
 				require.Equal(t, []any{tuple.Retired, false}, []any{was, ok})
 				require.False(t, only.Free(p, u))
 			}
-			require.Equal(t, 1, only.FreeUnless(p, web, func(tuple.Tuple) bool { return false }))
+			require.Equal(t, 1, only.FreeUnless(p, web, 0, func(tuple.Tuple) bool { return false }))
 			require.Equal(t, []tuple.State{tuple.Retired, tuple.Retired, tuple.Free}, []tuple.State{p.State(retired), p.State(ending), p.State(kernel)})
 			time.Sleep(time.Minute)
 			require.Zero(t, p.Stats())
 			require.NoError(t, p.Check())
 		}
 	})
+}
+
+// FreeUnless leaves alone what was retired or taken after the kernel was asked.
+func TestFreeUnlessKnowsOnlyWhatIsOlderThanTheAnswer(t *testing.T) {
+	for _, reuse := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5003), ReuseRetired: reuse}
+			all := hold(t, p, web, nil, 4)
+			require.True(t, only.RetireForKernel(p, all[0], time.Hour))
+			require.True(t, only.Yield(p, all[1], -1))
+			time.Sleep(time.Second) // the kernel is asked
+			require.True(t, only.RetireForKernel(p, all[2], time.Minute))
+			require.True(t, only.Yield(p, all[3], time.Minute))
+			time.Sleep(time.Second)
+			require.Equal(t, 2, only.FreeUnless(p, web, time.Second+1, func(tuple.Tuple) bool { return false }))
+			for i, want := range []tuple.State{tuple.Free, tuple.Free, tuple.Retired, tuple.Taken} {
+				require.Equal(t, want, p.State(all[i]), i)
+			}
+			require.NoError(t, p.Check())
+		})
+	}
 }
 
 // Each of those who wait gets a tuple that is free, those who came first before the others.
@@ -110,7 +131,7 @@ func TestFreeUnlessGivesWhatItFreesToThoseWhoWait(t *testing.T) {
 			for range 3 {
 				line = append(line, wait(t.Context(), p, web))
 			}
-			require.Equal(t, 3, only.FreeUnless(p, web, func(u tuple.Tuple) bool { return u == all[1] }))
+			require.Equal(t, 3, only.FreeUnless(p, web, 0, func(u tuple.Tuple) bool { return u == all[1] }))
 			synctest.Wait()
 			var got []tuple.Tuple
 			for _, done := range line {
@@ -199,7 +220,7 @@ func TestTakenTuplesOutliveTheirSource(t *testing.T) {
 		}
 		require.Equal(t, 4, p.HeldFrom(netip.MustParsePrefix("192.0.2.0/24")))
 	}
-	require.Equal(t, 4, only.FreeUnless(p, web, func(tuple.Tuple) bool { return false }))
+	require.Equal(t, 4, only.FreeUnless(p, web, 0, func(tuple.Tuple) bool { return false }))
 	isEmpty(t, p)
 }
 
@@ -213,7 +234,7 @@ func TestFreeUnlessNamesTuplesAsAllDoes(t *testing.T) {
 		for u := range p.All() {
 			want = append(want, u)
 		}
-		require.Zero(t, only.FreeUnless(p, dstN(1), func(u tuple.Tuple) bool { asked = append(asked, u); return true }))
+		require.Zero(t, only.FreeUnless(p, dstN(1), 0, func(u tuple.Tuple) bool { asked = append(asked, u); return true }))
 		require.Equal(t, want, asked)
 		require.True(t, only.Free(p, tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), u.Src().Port()), dstN(1))))
 		isEmpty(t, p)
@@ -234,7 +255,7 @@ func TestTraceTellsTheEndOfAUseThatOthersTake(t *testing.T) {
 	require.Equal(t, []string{"retired " + name + " 1h0m0s"}, said())
 	require.True(t, only.Free(p, u))
 	require.True(t, only.Take(p, u, -1))
-	require.Equal(t, 1, only.FreeUnless(p, web, func(tuple.Tuple) bool { return false }))
+	require.Equal(t, 1, only.FreeUnless(p, web, 0, func(tuple.Tuple) bool { return false }))
 	require.Empty(t, said(), "no use began or ended")
 }
 
@@ -267,8 +288,8 @@ func TestFreeUnlessLeavesNothingBehind(t *testing.T) {
 		}
 		for _, dst := range []netip.AddrPort{web, dstN(1)} {
 			was := p.Usage(dst)
-			n := only.FreeUnless(p, dst, func(u tuple.Tuple) bool { return u.Src().Port()%4 == 0 })
-			n += only.FreeUnless(p, dst, func(u tuple.Tuple) bool { return false })
+			n := only.FreeUnless(p, dst, 0, func(u tuple.Tuple) bool { return u.Src().Port()%4 == 0 })
+			n += only.FreeUnless(p, dst, 0, func(u tuple.Tuple) bool { return false })
 			is := p.Usage(dst)
 			require.Zero(t, is.Taken)
 			require.Equal(t, was.Retired+was.Taken-n, is.Retired)
@@ -308,7 +329,7 @@ func TestOthersComeAndGoWhileThePoolIsInUse(t *testing.T) {
 					only.Take(p, named, time.Duration(rng.IntN(1e6)-5e5))
 					p.Contains(named)
 				case n < 11:
-					only.FreeUnless(p, dst, func(u tuple.Tuple) bool { return u.Src().Port()%3 == 0 })
+					only.FreeUnless(p, dst, 0, func(u tuple.Tuple) bool { return u.Src().Port()%3 == 0 })
 				case n < 12 && who == 1:
 					assert.NoError(t, only.SetPorts(p, sets[rng.IntN(3)]))
 				case len(mine) > 0:
@@ -330,7 +351,7 @@ func TestOthersComeAndGoWhileThePoolIsInUse(t *testing.T) {
 		})
 		require.NoError(t, p.Check())
 		for _, dst := range dsts {
-			only.FreeUnless(p, dst, func(tuple.Tuple) bool { return false })
+			only.FreeUnless(p, dst, 0, func(tuple.Tuple) bool { return false })
 		}
 		isEmpty(t, p)
 	}

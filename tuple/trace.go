@@ -29,7 +29,7 @@ type Trace struct {
 	// Retired is called when a tuple was retired, for so long.
 	Retired func(t Tuple, d time.Duration)
 
-	// Released is called when a tuple was released, or retired for no time at all, or turned out to be taken by others.
+	// Released is called when a tuple was released, or retired for no time at all, or turned out to be taken.
 	Released func(t Tuple)
 }
 

@@ -13,7 +13,7 @@ type Usage struct {
 	Dst       netip.AddrPort // under Pool.Scope, the space that the destination is mapped to
 	InUse     int            // tuples in use
 	Retired   int            // tuples that are cooling down
-	Taken     int            // tuples that others have
+	Taken     int            // tuples that are taken: see State
 	Waiting   int            // Acquire calls that wait for it, and not for MaxTuples or MaxPerOwner
 	HighWater int            // the most tuples held at once, in use or retired, since none was
 	Free      int            // how many more the sources have now, less those taken; math.MaxInt if that is more

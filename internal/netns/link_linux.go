@@ -159,8 +159,8 @@ func (p *Pair) close() {
 	_ = p.Far.namespace.Close()
 }
 
-// Drop makes the wire lose from now on each IP packet for which drop is true, also if it is on its way already. nil ends
-// that. Several goroutines call drop at the same time.
+// Drop makes the wire lose from now on each IP packet for which drop is true, also if it is on its way already. nil
+// ends that. Several goroutines call drop at the same time.
 func (w *Wire) Drop(drop func(packet []byte) bool) {
 	if drop == nil {
 		w.drops.Store(nil)

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ func echo(t *testing.T, h *Host, ip netip.Addr) string {
 		l, err = net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
 		require.NoError(t, err)
 	})
+	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -38,12 +40,14 @@ func echo(t *testing.T, h *Host, ip netip.Addr) string {
 				return
 			}
 			all.Go(func() {
+				defer context.AfterFunc(ctx, func() { _ = c.Close() })() // the link may be cut
 				_, _ = io.Copy(c, c)
 				_ = c.Close()
 			})
 		}
 	})
 	t.Cleanup(func() {
+		cancel()
 		_ = l.Close()
 		all.Wait()
 	})

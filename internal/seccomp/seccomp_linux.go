@@ -17,17 +17,19 @@ type Where struct {
 	Values []uint32
 }
 
-// Answer has the kernel answer a system call with errno from now on, without doing anything, where all conditions hold. If
-// errno is 0, the call seems to succeed. It holds for all threads of the process until its end, and for its children.
+// Answer has the kernel answer a system call with errno from now on, without doing anything, where all conditions
+// hold. If errno is 0, the call seems to succeed. It holds for all threads of the process until its end, and for its
+// children.
 //
-// It skips a test where the system does not allow filters. A test calls it inside netns.Isolate, in a process of its own.
+// It skips a test where the system does not allow filters. A test calls it inside netns.Isolate, in a process of its
+// own.
 func Answer(t testing.TB, call uintptr, errno unix.Errno, conditions ...Where) {
 	t.Helper()
 	install(t, filter(call, errno, conditions), allThreads)
 }
 
-// AnswerThread is Answer for the calling thread alone. The caller has locked its goroutine to the thread, and does not unlock
-// it, so that the thread ends with the goroutine.
+// AnswerThread is Answer for the calling thread alone. The caller has locked its goroutine to the thread, and does
+// not unlock it, so that the thread ends with the goroutine.
 func AnswerThread(t testing.TB, call uintptr, errno unix.Errno, conditions ...Where) {
 	t.Helper()
 	install(t, filter(call, errno, conditions), 0)

@@ -50,7 +50,8 @@ const (
 type Watcher struct {
 	events   *os.File // the netlink socket of the multicast groups, for the runtime to wait for
 	raw      syscall.RawConn
-	self     uint64 // its cookie
+	self     uint64    // its cookie, and
+	checked  time.Time // when it was last seen to be that
 	stopped  atomic.Bool
 	draining bool // messages were lost, and more wait
 	buf      []byte
@@ -177,8 +178,8 @@ func (w *Watcher) Namespace() uint64 { return w.asks.cookie() }
 // the buffer was emptied, which Next has done. The answers to all questions from then on are right.
 //
 // The error is [os.ErrClosed] once Stop was called. Any other error means that the Watcher is broken and hears
-// nothing any more, because its descriptor was closed or replaced by somebody else: Next finds that at once, or
-// within a second if it already waits.
+// nothing any more, because its descriptor was closed or replaced by somebody else: Next finds that within a
+// second.
 func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bool, err error) {
 	end := time.Now().Add(timeout)
 	for {
@@ -220,10 +221,14 @@ func (w *Watcher) closedOr(err error) error {
 
 // read reads what is there, at most a batch. It is done unless there was nothing.
 func (w *Watcher) read(fd int, each func(cookie uint64)) (lost, done bool, err error) {
-	if self, err := socketCookie(fd); err != nil {
-		return false, true, err
-	} else if self != w.self {
-		return false, true, errors.New("the descriptor is another socket's")
+	if now := time.Now(); now.Sub(w.checked) >= destroyCheck {
+		switch self, err := socketCookie(fd); {
+		case err != nil:
+			return false, true, err
+		case self != w.self:
+			return false, true, errors.New("the descriptor is another socket's")
+		}
+		w.checked = now
 	}
 	for n := range destroyBatch {
 		size, _, _, from, err := unix.Recvmsg(fd, w.buf, nil, 0)

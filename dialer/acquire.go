@@ -2,49 +2,58 @@ package dialer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// acquire takes a tuple for the attempt into use. If none is free it waits, for as long as Wait and ctx allow.
+// acquire takes a tuple for the attempt into use. If none is free, it compares the account with the kernel and, if
+// the attempt may wait, it waits for as long as Wait and ctx allow.
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.Owner}
 	t, err := a.pool.TryAcquireFor(request)
-	if isUsedUp(err) && a.Wait != 0 {
-		if a.Wait > 0 {
-			if a.until.IsZero() {
-				a.until = time.Now().Add(a.Wait)
-			}
-			waiting, cancel := context.WithDeadline(ctx, a.until)
-			defer cancel()
-			ctx = waiting
-		}
-		before := err
-		t, err = a.wait(ctx, request)
-		if err != nil && !isUsedUp(err) && ctx.Err() != nil {
-			err = withReason(before, ctx.Err()) // it had ended before the wait began
-		}
+	if isUsedUp(err) && a.reconcile(freeOnly) {
+		t, err = a.pool.TryAcquireFor(request)
+	}
+	if isUsedUp(err) && ledgerOf(a.pool).relisten(a.pool, a.transport()) {
+		t, err = a.pool.TryAcquireFor(request)
+	}
+	if isUsedUp(err) && a.mayWait && a.Wait != 0 {
+		t, err = a.wait(ctx, request, err)
+	}
+	if errors.Is(err, tuple.ErrClosed) {
+		return t, tuple.ErrClosed // without the address, which the net.OpError has
 	}
 	if isUsedUp(err) {
+		if u := a.pool.Usage(a.remote); errors.Is(err, tuple.ErrExhausted) && u.InUse == 0 && u.Retired == 0 && u.Taken > 0 {
+			if forbidden := ledgerOf(a.pool).forbids(); forbidden != nil {
+				return t, forbidden // every port that the process may bind is somebody else's, if there is one
+			}
+		}
 		err = usedUpError{err}
 	}
 	return t, err
 }
 
-// wait takes a tuple as soon as there is one. What was set aside meanwhile is worth another try after a while.
-func (a *attempt) wait(ctx context.Context, r tuple.Request) (tuple.Tuple, error) {
-	for len(a.aside) > 0 {
-		short, cancel := context.WithTimeout(ctx, parked)
-		t, err := a.pool.AcquireFor(short, r)
-		cancel()
-		if err == nil || ctx.Err() != nil || short.Err() == nil {
-			return t, err
+// wait takes a tuple as soon as there is one. The error before says why it had to wait.
+func (a *attempt) wait(ctx context.Context, r tuple.Request, before error) (tuple.Tuple, error) {
+	outer := ctx
+	if a.Wait > 0 {
+		if a.until.IsZero() {
+			a.until = time.Now().Add(a.Wait)
 		}
-		a.parkAside()
-		if t, err := a.pool.TryAcquireFor(r); !isUsedUp(err) {
-			return t, err
-		}
+		waiting, cancel := context.WithDeadline(ctx, a.until)
+		defer cancel()
+		ctx = waiting
 	}
-	return a.pool.AcquireFor(ctx, r)
+	defer a.keepReconciling()()
+	t, err := a.pool.AcquireFor(ctx, r)
+	if err != nil && !isUsedUp(err) && ctx.Err() != nil {
+		err = withReason(before, ctx.Err()) // it had ended before the wait began
+	}
+	if isUsedUp(err) && a.Wait > 0 && outer.Err() == nil {
+		err = withReason(err, errWaited)
+	}
+	return t, err
 }

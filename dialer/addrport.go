@@ -11,8 +11,9 @@ import (
 // DialTCP is DialContext for the networks tcp, tcp4 and tcp6 and an address that is known, as [net.Dialer.DialTCP] is.
 //
 // If laddr is not valid, source and port are chosen, unlike by net.Dialer, which then binds a port to the unspecified
-// address. If its port is 0, it names the source address: one of the pool's Sources if it has any, and else one of the host's.
-// With a port it names both; a port that the pool has is taken into use there. NetDialer.LocalAddr is not used.
+// address. If its port is 0, it names the source address: one of the pool's Sources if it has any, and else one of
+// the host's. With a port it names both; a port that the pool has is taken into use there. NetDialer.LocalAddr is not
+// used.
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*TCPConn, error) {
 	if !isTCP(network) {
 		return nil, d.unknownNetwork(network, false, laddr, raddr)
@@ -37,8 +38,8 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 }
 
 func (d *Dialer) unknownNetwork(network string, udp bool, laddr, raddr netip.AddrPort) error {
-	c := call{nd: d.netDialer(), network: network, udp: udp}
-	return c.opError(laddr, raddr, net.UnknownNetworkError(network))
+	c := call{nd: d.netDialer(), network: network, udp: udp, local: laddr}
+	return c.opError(raddr, net.UnknownNetworkError(network))
 }
 
 func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
@@ -51,21 +52,18 @@ func (d *Dialer) dialAddrPort(ctx context.Context, network string, laddr, raddr 
 		other.LocalAddr = nil
 		nd = &other
 	}
-	c, err := newCall(d, nd, network)
-	if err != nil {
-		return nil, c.opError(laddr, raddr, err)
-	}
+	c := newCall(d, nd, network)
 	address := raddr.String()
 	if !raddr.Addr().IsValid() { // the local system, if there is a port
 		if address = fmt.Sprint(":", raddr.Port()); raddr.Port() == 0 {
-			return nil, c.opError(laddr, raddr, errors.New("missing address"))
+			return nil, c.opError(raddr, errors.New("missing address"))
 		}
 	}
 	ip := laddr.Addr().Unmap()
 	if ip.IsUnspecified() {
 		ip = netip.Addr{}
 	}
-	c.local = netip.AddrPortFrom(ip, laddr.Port())
+	c.setLocal(netip.AddrPortFrom(ip, laddr.Port()))
 	if ip.IsValid() && laddr.Port() == 0 && len(c.pool.Sources) > 0 {
 		c.source = ip.WithZone("")
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Adopted is what Adopt took into use for others. It is safe for concurrent use, and must not be copied.
+// Adopted is what Adopt found to be taken. It is safe for concurrent use, and must not be copied.
 type Adopted struct {
 	network string
 	pool    *tuple.Pool
@@ -18,23 +18,28 @@ type Adopted struct {
 	retired  int
 }
 
-// late is how much longer than it says the kernel may stay in TIME_WAIT: its timers of more than 32 s are that coarse, with
-// 1,000 ticks a second (kernel/time/timer.c). With 250 it was up to 1.9 s.
+// untilFreed is how long what somebody has stays taken: until it is freed.
+const untilFreed time.Duration = -1
+
+// late is how much longer than it says the kernel may stay in TIME_WAIT: its timers of more than 32 s are that
+// coarse, with 1,000 ticks a second (kernel/time/timer.c). With 250 it was up to 1.9 s.
 const late = 4 * time.Second
 
-// Adopt enters into the pool what the kernel has there already, so that nobody is given it: what a process left that died, what
-// others have, connections that servers accepted on a port of the pool. A tuple of the pool on which there is a socket is
-// reserved; one that is in TIME_WAIT only is retired for what is left of that, and 4 seconds more, which the kernel may take.
-// The network is "tcp" or "udp". A nil pool is the one of every Dialer that has none for that network.
+// Adopt enters into the pool what the kernel has already, so that no dial tries it in vain: what a process left that
+// died, what others have, connections that servers accepted on a port of the pool. A tuple of the pool on which there
+// is a socket is taken (tuple.Taken) until Update finds that it is gone. One that is in TIME_WAIT only is taken for
+// as long as the kernel keeps it, and up to 4 seconds more. Taken tuples use up no quota. The network is "tcp" or
+// "udp". A nil pool means the HostPool.
 //
-// The time for it is the start, before the first dial from the pool. Later it does no harm: what the pool holds already stays
-// as it is. But a connection of ours that closes at that very moment may be reserved for another's, until Update.
+// The time for it is the start, before the first dial from the pool. Later it does no harm, because what the pool
+// holds stays as it is. But a connection of ours that closes at that very moment may count as taken, until Update.
 //
-// In a pool without Sources, sockets from several local addresses may fall on one tuple, and under a Scope those towards
-// several destinations: it is held until the last of them is gone.
+// In a pool without Sources, sockets from several local addresses may fall on one tuple, and under a Scope those
+// towards several destinations. It is taken until the last of them is gone.
 //
-// What is reserved stays so until Update finds that its socket is gone. If err is not nil, nothing has changed. Adopt takes
-// Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace.
+// A dial that finds nothing free asks the kernel itself, and frees what is gone; so does a dial that waits. If err is
+// not nil, nothing has changed. Adopt needs Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the
+// calling thread's network namespace.
 func Adopt(network string, p *tuple.Pool) (*Adopted, error) {
 	p, err := orHost(network, p)
 	if err != nil {
@@ -47,20 +52,23 @@ func Adopt(network string, p *tuple.Pool) (*Adopted, error) {
 		return nil, err
 	}
 	for entry, r := range left {
+		if r.lives {
+			r.rest = untilFreed
+		}
 		switch {
-		case !p.Reserve(r.tuple):
+		case !pools.Take(p, r.tuple, r.rest):
 		case r.lives:
 			a.reserved[entry] = r.tuple
 		default:
-			a.retire(r)
+			a.retired++
 		}
 	}
 	return a, nil
 }
 
-// Update looks which of the sockets that Adopt came upon are gone, and releases their tuples, or retires them if there is
-// TIME_WAIT left. It takes in nothing new: that is for another Adopt. Call it now and then, once a minute for instance, until
-// Reserved is 0. If it returns an error, nothing has changed.
+// Update frees the tuples whose sockets are gone, or takes them for as long as TIME_WAIT lasts. It takes in nothing
+// new: that is for another Adopt. Call it now and then, once a minute for instance, until Reserved is 0. If it
+// returns an error, nothing has changed.
 func (a *Adopted) Update() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -73,6 +81,10 @@ func (a *Adopted) Update() error {
 		return err
 	}
 	for entry, t := range a.reserved {
+		if a.pool.State(t) != tuple.Taken { // a dial that found nothing free has asked the kernel
+			delete(a.reserved, entry)
+			continue
+		}
 		r, found := left[entry]
 		if !found {
 			lives, err := hasSocket(a.network, t.Src(), t.Dst()) // which a walk may have missed
@@ -83,34 +95,29 @@ func (a *Adopted) Update() error {
 		switch {
 		case found && r.lives:
 			continue
-		case found:
-			r.tuple = t
-			a.retire(r)
 		default:
-			a.pool.Release(t)
+			pools.Free(a.pool, t)
+		}
+		if found && pools.Take(a.pool, t, r.rest) {
+			a.retired++
 		}
 		delete(a.reserved, entry)
 	}
 	return nil
 }
 
-// Reserved returns how many tuples are in use for sockets of others, as of the last Update.
+// Reserved returns how many tuples are taken because of a socket, as of the last Update.
 func (a *Adopted) Reserved() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.reserved)
 }
 
-// Retired returns how many tuples were retired so far because of TIME_WAIT.
+// Retired returns how many tuples were taken so far because of TIME_WAIT alone.
 func (a *Adopted) Retired() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.retired
-}
-
-func (a *Adopted) retire(r remain) {
-	a.pool.Retire(r.tuple, r.rest+late)
-	a.retired++
 }
 
 // remains is what the kernel has on tuples of a pool, by their entries.
@@ -119,11 +126,12 @@ type remains map[tuple.Tuple]remain
 type remain struct {
 	tuple tuple.Tuple   // of one of the sockets
 	lives bool          // one of them is not in TIME_WAIT
-	rest  time.Duration // what is left of the longest TIME_WAIT
+	rest  time.Duration // until the kernel lets a new connection have what is in TIME_WAIT
 }
 
 // look adds what the kernel has at present on the tuples that are wanted.
 func (left remains) look(network string, p *tuple.Pool, wanted func(entry, t tuple.Tuple) bool) error {
+	settings := currentSettings()
 	return walks(network, func() (news bool, err error) {
 		before := len(left)
 		for s, err := range sockets(network, true) {
@@ -136,10 +144,13 @@ func (left remains) look(network string, p *tuple.Pool, wanted func(entry, t tup
 			}
 			r := left[e]
 			r.tuple = t
-			if s.State == sockdiag.TimeWait {
-				r.rest = max(r.rest, s.Expires)
-			} else {
+			switch {
+			case s.State != sockdiag.TimeWait:
 				r.lives = true // in FIN_WAIT_2 too, which has a timer but may become TIME_WAIT
+			case settings.reuses(&s):
+				continue
+			default:
+				r.rest = max(r.rest, min(settings.untilFree(&s), s.Expires)+late)
 			}
 			left[e] = r
 		}

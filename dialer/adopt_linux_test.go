@@ -76,7 +76,7 @@ func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 		return
 	}
 	// A late RST would end TIME_WAIT (RFC 1337), as it does on a slow machine that sends a FIN twice.
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_rfc1337=1") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_rfc1337=1", "net.ipv4.tcp_tw_reuse=0") {
 		return
 	}
 	audited(t, func(t *testing.T, to *peer, p *tuple.Pool, port uint16) { // ten ports
@@ -101,7 +101,7 @@ func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 			adopted, err = dialer.Adopt("tcp", p)
 			require.NoError(t, err)
 			require.Equal(t, []int{5, 3}, []int{adopted.Reserved(), adopted.Retired()})
-			require.Equal(t, tuple.Stats{InUse: 5, Retired: 3, Destinations: 1}, p.Stats())
+			require.Equal(t, tuple.Stats{Taken: 8, Destinations: 1}, p.Stats())
 			requireAgreement(t, "tcp", p)
 			requireDialable(t, p, to, port+8, port+9)
 
@@ -150,7 +150,7 @@ func shortestTimeWait(t *testing.T, p *tuple.Pool) time.Duration {
 	shortest := time.Hour
 	for s, err := range (sockdiag.Query{States: sockdiag.StatesOf(sockdiag.TimeWait)}).All() {
 		require.NoError(t, err)
-		if p.State(tuple.From(s.Local, s.Remote)) == tuple.Retired {
+		if p.State(tuple.From(s.Local, s.Remote)) == tuple.Taken {
 			shortest = min(shortest, s.Expires)
 		}
 	}
@@ -177,7 +177,7 @@ func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
 
 	adopted, err := dialer.Adopt("tcp", p)
 	require.NoError(t, err)
-	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
+	require.Equal(t, tuple.Stats{Taken: 1, Destinations: 1}, p.Stats())
 	requireAgreement(t, "tcp", p)
 	reset(lives)
 	require.NoError(t, adopted.Update())
@@ -185,7 +185,7 @@ func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
 	reset(last)
 	require.NoError(t, adopted.Update())
 	require.Equal(t, []int{0, 1}, []int{adopted.Reserved(), adopted.Retired()})
-	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
+	require.Equal(t, tuple.Stats{Taken: 1, Destinations: 1}, p.Stats())
 	requireAgreement(t, "tcp", p)
 }
 
@@ -202,14 +202,14 @@ func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 		adopted, err := dialer.Adopt("tcp", p)
 		require.NoError(t, err)
 		require.Equal(t, 1, adopted.Reserved())
-		require.Equal(t, tuple.InUse, p.State(tuple.From(to.addrPort(), local(c))))
+		require.Equal(t, tuple.Taken, p.State(tuple.From(to.addrPort(), local(c))))
 
 		u := dialUDP(t, &dialer.Dialer{UDP: pool("20000")}, net.JoinHostPort(ip, "9"))
 		p = pool("20000-20009", netip.PrefixFrom(to.addrPort().Addr(), to.addrPort().Addr().BitLen()).String())
 		adopted, err = dialer.Adopt("udp", p)
 		require.NoError(t, err)
 		require.Equal(t, []int{1, 0}, []int{adopted.Reserved(), adopted.Retired()})
-		require.Equal(t, tuple.InUse, p.State(tuple.From(localUDP(u), netip.AddrPortFrom(to.addrPort().Addr(), 9))))
+		require.Equal(t, tuple.Taken, p.State(tuple.From(localUDP(u), netip.AddrPortFrom(to.addrPort().Addr(), 9))))
 		require.NoError(t, u.Close())
 		require.NoError(t, adopted.Update())
 		require.Equal(t, tuple.Stats{}, p.Stats())

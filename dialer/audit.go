@@ -14,39 +14,44 @@ const (
 	glances = 10 // how often, at least 1 ms apart, the pool must say the same between two of them
 )
 
-// Audit compares what the pool holds with the sockets that the kernel has, tuple by tuple, and returns what differs, in the order
-// of Tuple.Compare. The network is "tcp" or "udp"; a nil pool is the one of every Dialer that has none for it. These differ:
+// slack is how much later than the pool the kernel may let TIME_WAIT be reused.
+const slack = time.Second
+
+// Audit compares what the pool holds with the sockets that the kernel has, tuple by tuple, and returns what differs,
+// in the order of Tuple.Compare. The network is "tcp" or "udp"; a nil pool means the HostPool. These differ:
 //
-//   - a tuple that is in use, and has no socket. So does a connection that the peer has reset and that is not closed yet, and one
-//     that is closed and whose Tracker has not heard of it yet;
-//   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT. So does for a moment one that we have
-//     closed after the peer did (LAST-ACK), and one whose peer closed long after us: the pool counts 60 seconds from our close,
-//     the kernel from the peer's;
-//   - a tuple that cools down, and has a socket that a process holds. So does one that a dial found taken by another process;
+//   - a tuple that is in use, and has no socket. A connection that the peer has reset and that is not closed yet is one, and
+//     one that is closed and whose Tracker has not heard of it yet;
+//   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT from which the kernel does not let a new
+//     connection have it. One that we have closed after the peer did (LAST-ACK) is so for a moment, and one whose peer closed
+//     long after us, because the pool counts from our close and the kernel from the peer's;
+//   - a tuple that cools down, and has a socket that a process holds;
 //   - a tuple with two sockets or more from the same local address and port: the kernel allows it for UDP, and under a
 //     Pool.Scope it means that two connections look the same to somebody;
-//   - a port that the pool hands out, and on which somebody listens: see ListenPorts.
+//   - a port that the pool hands out, and on which somebody listens: see ListeningPorts.
 //
-// These agree: a tuple in use with a socket in any state, TIME_WAIT included, for its connection may not be closed yet; one
-// that cools down with no socket, with one in TIME_WAIT, or with one that no process holds any more; and TIME_WAIT whose time is
-// over, though the kernel has not cleared it away yet. A tuple that the pool neither hands out nor holds is not looked at.
+// These agree: a tuple in use with a socket in any state, TIME_WAIT included, because its connection may not be
+// closed yet; one that cools down with no socket, with one in TIME_WAIT, or with one that no process holds any more;
+// one that is taken, whatever the kernel has; and TIME_WAIT whose time is over, though the kernel has not cleared it
+// away yet. A tuple that the pool neither hands out nor holds is not looked at. A connection whose destination a BPF
+// program has exchanged is looked at where it leads, if the kernel names that as its peer.
 //
-// The pool and the kernel cannot be looked at in one instant, and both change. So what differs is looked at again, and reported
-// only if each of 4 looks at the kernel and of 30 at the pool, over 30 ms or more, found it so, with the same socket or the same
-// use of the tuple. A dial or a close under way is none, unless it takes that long: a Control of NetDialer that blocks, or before
-// Linux 6.3 a dial that is not answered, whose port the pool does not know yet. Conversely, what comes and goes within that time
-// is not reported.
+// The pool and the kernel cannot be looked at in one instant, and both change. So what differs is looked at again,
+// and reported only if each of 4 looks at the kernel and of 30 at the pool, over 30 ms or more, found it so, with the
+// same socket or the same use of the tuple. A dial or a close under way is none, unless it takes that long: a Control
+// of NetDialer that blocks, or before Linux 6.3 a dial that is not answered, whose port the pool does not know yet.
+// Conversely, what comes and goes within that time is not reported.
 //
 // A look takes some 2 µs and 300 bytes for each socket, measured with 100,800. There is one look if nothing differs.
 //
-// Audit takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace, in which
-// the pool should be used.
+// Audit takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network
+// namespace, in which the pool should be used.
 func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 	p, err := orHost(network, p)
 	if err != nil {
 		return nil, err
 	}
-	found, err := look(network, p)
+	found, err := compare(network, p)
 	began := p.Watch(found.withoutSocket)
 	defer began.Stop()
 	for range looks - 1 {
@@ -58,7 +63,7 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 		}
 		found.watch(p)
 		var again findings
-		again, err = look(network, p)
+		again, err = compare(network, p)
 		found = found.alsoIn(again)
 	}
 	if err != nil {
@@ -91,19 +96,27 @@ type finding struct {
 	inodes []uint32 // of the sockets, each once
 }
 
-// look compares once.
-func look(network string, p *tuple.Pool) (findings, error) {
+// compare compares once.
+func compare(network string, p *tuple.Pool) (findings, error) {
 	inUse := map[tuple.Tuple]struct{}{} // what has no socket so far
 	for t, state := range p.All() {
 		if state == tuple.InUse {
 			inUse[t] = struct{}{}
 		}
 	}
+	translated := map[tuple.Tuple]tuple.Tuple{} // by what the kernel has
+	for t, remote := range ledgerOf(p).translated() {
+		translated[entry(p, tuple.From(t.Src(), remote))] = t
+	}
 	found := findings{}
+	settings := currentSettings()
 	first := map[tuple.Tuple]uint32{} // the inode of the first socket that has this end
 	for s, err := range sockets(network, true) {
 		if err != nil {
 			return nil, err
+		}
+		if t, ok := translated[entry(p, tuple.From(s.Local, s.Remote))]; ok {
+			s.Remote = t.Dst()
 		}
 		state := p.State(tuple.From(s.Local, s.Remote))
 		if state == tuple.Foreign {
@@ -116,7 +129,8 @@ func look(network string, p *tuple.Pool) (findings, error) {
 		} else if s.Inode != 0 {
 			first[e] = s.Inode
 		}
-		isOver := s.State == sockdiag.TimeWait && s.Expires == 0
+		// The pool counts from our close, and the kernel from the peer's.
+		isOver := s.State == sockdiag.TimeWait && (s.Expires == 0 || settings.untilReused(&s) < slack)
 		if state == tuple.Free && !isOver || state == tuple.Retired && s.Inode != 0 {
 			found.add(e, state, &s)
 		}

@@ -74,7 +74,7 @@ func audited(t *testing.T, f func(t *testing.T, to *peer, p *tuple.Pool, port ui
 
 // Each kind of difference is found, in the state that the kernel has it in, and is gone when it is.
 func TestAuditSaysWhatDiffers(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
 	}
 	audited(t, func(t *testing.T, to *peer, p *tuple.Pool, port uint16) {
@@ -253,7 +253,7 @@ func TestAuditFindsTwoSocketsWithOneTuple(t *testing.T) {
 		p := pool("20000")
 		first := dialUDP(t, &dialer.Dialer{UDP: p}, address)
 		requireAgreement(t, "udp", p)
-		second := dialUDP(t, &dialer.Dialer{UDP: pool("20000")}, address)
+		second := dialUDP(t, &dialer.Dialer{UDP: pool("20000"), SharedUDP: true}, address)
 		require.Equal(t, localUDP(first), localUDP(second))
 		want := dialer.Difference{Tuple: tuple.From(localUDP(first), to), Pool: tuple.InUse, Kernel: "ESTAB", Sockets: 2}
 		requireDifference(t, "udp", p, want, "in use in the pool, and the kernel has 2 sockets")
@@ -318,7 +318,7 @@ func TestAuditAndAdoptKnowTwoNetworks(t *testing.T) {
 		require.ErrorAs(t, err, new(net.UnknownNetworkError))
 		_, err = dialer.Adopt(network, pool("20000"))
 		require.ErrorAs(t, err, new(net.UnknownNetworkError))
-		_, err = dialer.ListenPorts(network)
+		_, err = dialer.ListeningPorts(network)
 		require.ErrorAs(t, err, new(net.UnknownNetworkError))
 	}
 }

@@ -76,8 +76,7 @@ func BenchmarkUDP(b *testing.B) {
 		{"dialer=net", new(net.Dialer).Dial},
 		{"dialer=ephemera", (&dialer.Dialer{UDP: pool("1024-65535")}).Dial},
 		{"dialer=ephemera/source=one", (&dialer.Dialer{UDP: pool("1024-65535", "127.0.0.1/32")}).Dial},
-		{"dialer=ephemera/exclusive", (&dialer.Dialer{UDP: pool("1024-65535"), ExclusiveUDP: true}).Dial},
-		{"dialer=ephemera/exclusive/source=one", (&dialer.Dialer{UDP: pool("1024-65535", "127.0.0.1/32"), ExclusiveUDP: true}).Dial},
+		{"dialer=ephemera/shared", (&dialer.Dialer{UDP: pool("1024-65535"), SharedUDP: true}).Dial},
 	} {
 		b.Run(d.name, func(b *testing.B) {
 			b.ReportAllocs()

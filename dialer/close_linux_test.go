@@ -36,7 +36,7 @@ func awaitReset(t *testing.T, c net.Conn) {
 // A tuple rests after its connection as the pool's CoolDown says of how that ended: ClosedHere where the kernel has TIME_WAIT
 // on this side, and only there.
 func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
 	}
 	cases := []struct {
@@ -199,7 +199,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 						a := to.accept(t, c)
 						closing.close(t, c, a)
 						require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
-						require.Equal(t, rest[closing.how], rested)
+						require.InDelta(t, rest[closing.how], rested, float64(5*time.Second), "the kernel may have said what is left")
 						if closing.how == tuple.ClosedHere {
 							awaitTimeWait(t, c.Tuple(), to)
 						} else {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -14,8 +15,70 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
+// plainConnector connects by a net.Dialer.
+type plainConnector struct {
+	a       attempt
+	conn    net.Conn
+	control controlFunc // a.socket.run
+}
+
+// connectors keep dials from allocating their attempts.
+var connectors = sync.Pool{New: func() any {
+	c := new(plainConnector)
+	c.control, c.a.socket.each = c.a.socket.run, c.a.socket.onSocket
+	return c
+}}
+
+// dialOnce makes an attempt.
+func (c *call) dialOnce(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
+	p := connectors.Get().(*plainConnector)
+	p.a.call, p.a.remote = *c, remote
+	conn, err := p.dial(ctx)
+	// Not if a Control panics or ends the goroutine: package net may still refer to it.
+	*p = plainConnector{control: p.control, a: attempt{socket: socketControl{each: p.a.socket.each}}}
+	connectors.Put(p)
+	return conn, err
+}
+
+// dial makes the attempt.
+func (c *plainConnector) dial(ctx context.Context) (net.Conn, error) {
+	held, err := c.a.run(ctx, c)
+	if _, panicked := err.(controlPanic); panicked {
+		return nil, err
+	}
+	if err != nil {
+		return nil, c.a.opError(c.a.remote, err)
+	}
+	if remote := remoteAddrPort(c.conn); held.pool != nil && remote.IsValid() && !sameAddrPort(remote, c.a.remote) {
+		ledgerOf(held.pool).translate(held.tuple, c.a.remote, remote)
+		held.translated = true
+	}
+	held.onLoopback = c.a.socket.path.Device == "lo"
+	if c.a.tracker != nil {
+		if err := c.a.tracker.adopt(c.conn, held, c.a.device()); err != nil {
+			abort(c.conn)
+			held.release()
+			return nil, c.a.opError(c.a.remote, err)
+		}
+		return c.conn, nil
+	}
+	return wrap(c.conn, held), nil
+}
+
+// wrap makes conn a connection that gives back what is held when it is closed.
+func wrap(conn net.Conn, held lease) net.Conn {
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		return newTCPConn(conn, held)
+	case *net.UDPConn:
+		return newUDPConn(conn, held)
+	}
+	return conn
+}
+
 // connect makes one socket by NetDialer and connects it from t in the lane l.
-func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn, error) {
+func (c *plainConnector) connect(ctx context.Context, t tuple.Tuple, l lane) (netip.AddrPort, error) {
+	a := &c.a
 	nd := *a.nd
 	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel
 	//lint:ignore SA1019 see dialContext
@@ -30,8 +93,10 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn,
 	}
 	a.socket = socketControl{
 		preparation: a.preparation(t, l), user: userControl(a.nd), once: nd.LocalAddr == nil && !nd.MultipathTCP(),
+		each: a.socket.each,
 	}
-	nd.Control, nd.ControlContext = nil, a.socket.run
+	defer a.socket.close()
+	nd.Control, nd.ControlContext = nil, c.control
 	conn, err := nd.DialContext(ctx, a.network, a.remote.String())
 	if err != nil {
 		if e, ok := err.(*net.OpError); ok {
@@ -40,12 +105,22 @@ func (a *attempt) connect(ctx context.Context, t tuple.Tuple, l lane) (net.Conn,
 		if errors.Is(err, errAgain) {
 			err = os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
 		}
-		return nil, err
+		return netip.AddrPort{}, err
 	}
+	c.conn = conn
 	if u, ok := conn.(*net.UDPConn); ok {
-		drain(u)
+		err = a.socket.connectedUDP(u)
 	}
-	return conn, nil
+	return localAddrPort(conn), err
+}
+
+// discard closes a connection that the caller never saw.
+func (c *plainConnector) discard() error {
+	if c.conn != nil {
+		abort(c.conn)
+		c.conn = nil
+	}
+	return nil
 }
 
 type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
@@ -63,19 +138,20 @@ func userControl(nd *net.Dialer) controlFunc {
 // socketControl prepares a socket for its lane.
 type socketControl struct {
 	preparation
-	user   controlFunc
-	once   bool
-	again  error // what a second run returns
-	err    error // of onSocket
-	device bool  // the caller bound the socket to a device
+	user  controlFunc
+	once  bool
+	again error         // what a second run returns
+	err   error         // of onSocket
+	each  func(uintptr) // onSocket
 }
 
 // errAgain is how net.Dialer is kept from trying again what it takes for a poor choice of the kernel's.
 var errAgain = errors.New("not again")
 
 // run is the ControlContext of a net.Dialer. Where net.Dialer thinks that the kernel chose the port, it tries
-// EADDRNOTAVAIL and a connection to itself twice more; but the kernel was not to choose, and the next tuple is the better
-// try. With MultipathTCP it may be a refused connection that is tried again, without it, and that is as it should be.
+// EADDRNOTAVAIL and a connection to itself twice more; but the kernel was not to choose, and the next tuple is the
+// better try. With MultipathTCP it may be a refused connection that is tried again, without it, and that is as it
+// should be.
 func (s *socketControl) run(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if s.again != nil {
 		return s.again
@@ -95,14 +171,15 @@ func (s *socketControl) prepare(ctx context.Context, network, address string, c 
 			return controlError{err}
 		}
 	}
-	err := c.Control(s.onSocket)
+	err := c.Control(s.each)
 	return cmp.Or(err, s.err)
 }
 
 func (s *socketControl) onSocket(fd uintptr) {
-	if s.err = s.on(int(fd)); s.user != nil {
-		s.device = sockopt.OnDevice(int(fd))
+	if s.user != nil {
+		s.path, s.chosen = sockopt.PathOf(int(fd)), sockopt.IsChosen(int(fd))
 	}
+	s.err = s.on(int(fd))
 }
 
 // callControl calls the caller's Control. If it panicked through net.Dialer, that would leave the socket open: so the
@@ -127,22 +204,4 @@ func abort(conn net.Conn) {
 		c.SetLinger(0)
 	}
 	conn.Close()
-}
-
-// hasSourceFor reports whether the kernel has an address of its own to connect to remote from. Where the answer is another
-// one, no UDP port is left for instance, it takes it that it has.
-func hasSourceFor(remote netip.AddrPort) bool {
-	_, err := sourceFor(remote)
-	return !errors.Is(err, syscall.EADDRNOTAVAIL)
-}
-
-// sourceFor returns the source address that the kernel takes towards remote: that of a UDP socket connected there. It
-// sends nothing.
-func sourceFor(remote netip.AddrPort) (netip.Addr, error) {
-	conn, err := net.Dial("udp", remote.String())
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
 }

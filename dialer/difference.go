@@ -7,15 +7,18 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Difference is a tuple, or a port, of which a pool and the kernel do not say the same. It is a plain, comparable value.
+// Difference is a tuple, or a port, of which a pool and the kernel do not say the same. It is a plain, comparable
+// value.
 type Difference struct {
-	// Tuple is that of the socket or, if there is none, that of the pool. Of a socket that listens it is the local end alone.
+	// Tuple is that of the socket or, if there is none, that of the pool. Of a socket that listens it is the local
+	// end alone.
 	Tuple tuple.Tuple
 
 	// Pool is what the pool says: free, in use or cooling down; tuple.Foreign of a socket that listens.
 	Pool tuple.State
 
-	// Kernel is the state of the socket, as ss(8) writes it: "ESTAB", "TIME-WAIT", "LISTEN", "UNCONN". Empty: there is none.
+	// Kernel is the state of the socket, as ss(8) writes it: "ESTAB", "TIME-WAIT", "LISTEN", "UNCONN". Empty: there
+	// is none.
 	Kernel string
 
 	// Sockets is how many sockets there are.

@@ -1,43 +1,63 @@
-// Package dialer opens connections: its [Dialer] is a drop-in for [net.Dialer] that gives each connection, TCP or UDP, a
-// 4-tuple of its own, so that one local port serves many destinations at once.
+// Package dialer opens connections: its [Dialer] is a drop-in for [net.Dialer] that gives each connection, TCP or
+// UDP, a 4-tuple of its own, so that one local port serves many destinations at once.
 //
 //	var d dialer.Dialer
 //	transport := &http.Transport{DialContext: d.DialContext, ForceAttemptHTTP2: true}
 //
-// A [tuple.Pool] chooses the local port, and the local address if it has sources, for each address that is tried, and
-// gets them back on every way out: when the connection is closed, after the 60 seconds of TIME_WAIT if that is on this
-// side, and when the attempt fails.
+// A [tuple.Pool] chooses the local port, and the local address if it has sources, for each address that is tried. It
+// gets them back on every way out: when the connection is closed, and when the attempt fails.
+//
+// # Never worse than net.Dialer
+//
+// The zero Dialer dials whatever the zero net.Dialer can dial, at the same rate. The account follows the kernel:
+//
+//   - A tuple cools down for as long as this kernel keeps it from a new connection: see [TCPConn.Close].
+//   - Before a dial fails because nothing is free, and while it waits, the account of the destination is compared with the
+//     kernel (sock_diag). What the kernel no longer holds is free. For such questions up to two netlink sockets in each
+//     network namespace stay open until they have been idle for a while.
+//   - A tuple that the kernel refuses is taken (tuple.Taken): the kernel has it for something else. It counts in no
+//     quota, and it comes back when the kernel lets go of it. How long that takes follows from its state in the kernel.
+//   - A port that the process may not bind is left out for 10 minutes.
+//   - The settings of the host (net.ipv4.ip_local_port_range, ip_local_reserved_ports, tcp_tw_reuse, tcp_tw_reuse_delay) are
+//     read again every second.
+//   - If the ports of the pool are not named, and the kernel refuses one after the other without a reason that it shows, the
+//     last try leaves the choice to the kernel, as net.Dialer does.
 //
 // # Linux
 //
-// There are two ways to make the kernel use an exact port without reserving it for one connection, and the port alone says
-// which is taken. A port that the kernel too would choose (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE: such ports are
-// shared with every other program, and the kernel watches over TIME_WAIT. Any other port is bound with SO_REUSEADDR, and so is
-// every port for UDP. Where the kernel says that somebody else has the tuple or the port, a server that listens on it for
-// instance, it is kept back for 10 seconds, counted among those that cool down, and the next one is tried. Where nothing else is
-// free and the kernel but waits for the peer's last word, that is a tenth of a second.
+// There are two ways to make the kernel use an exact port without reserving it for one connection. The port suggests
+// which one is used. A port that the kernel would choose itself (see [HostPorts]) is named by IP_LOCAL_PORT_RANGE
+// (Linux 6.3). Such ports are shared with every other program, and the kernel guards TIME_WAIT. Any other port is
+// bound with SO_REUSEADDR. A port has a history, because somebody bound it or the range was moved. So where the
+// kernel refuses a port in one way and has no socket on the tuple, the other way is tried.
 //
-// Linux before 6.3 has no IP_LOCAL_PORT_RANGE. If the pool has all ports that the kernel would choose, the kernel chooses among
-// them, by IP_BIND_ADDRESS_NO_PORT (Linux 4.2) where there is a source address, and the pool enters what it chose; else they are
-// bound too, and then no plain dial of another program uses them. What the kernel can do is asked once in a network namespace,
-// and again when it seems to have changed.
+// Linux before 6.3 has no IP_LOCAL_PORT_RANGE, and some sandboxes accept it and ignore it. If the pool has all ports
+// that the kernel would choose, the kernel then chooses among them (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), and the pool
+// enters what it chose. Else the ports are bound, and no plain dial of another program uses them.
 //
-// A pool knows of its own tuples alone. [Adopt] enters what the kernel has already, of a process that died for instance, and
-// [Audit] compares the two accounts.
+// UDP ports are bound. The kernel would give two sockets the same tuple, so a Dialer makes sure that no other socket
+// of the host has it: see [Dialer.SharedUDP].
 //
-// Libraries that take a [net.Dialer] or look for the type [net.TCPConn] get those from a [Tracker].
+// A pool knows only its own tuples. [Adopt] enters what the kernel has already, for instance of a process that died,
+// and [Audit] compares the two accounts.
+//
+// Libraries that take a [net.Dialer], or look for the types [net.TCPConn] and [net.UDPConn], get those from a
+// [Tracker].
 //
 // # Other systems
 //
-// The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits, waits and counts, and
-// enters the port that came out if it has it. It cannot promise an exact port, nor that a port of its own choice is free, nor
-// that ports are shared: macOS and FreeBSD bind a port to one socket alone where a source address is given, and Windows in
-// every case, for the connect that Go uses there (ConnectEx) needs a bound socket. On Windows a Control of NetDialer may set
-// SO_REUSE_UNICASTPORT (0x3007, Windows 10), by whose documentation ports are then shared among destinations.
+// The operating system chooses the port, as for net.Dialer, and the pool keeps the account: it limits, waits and
+// counts, and enters the port that came out if it has it. It cannot promise an exact port, nor that a port of its own
+// choice is free, nor that ports are shared. macOS and FreeBSD bind a port to one socket alone if a source address is
+// given. Windows always does, because the connect that Go uses there (ConnectEx) needs a bound socket. On Windows a
+// Control of NetDialer may set SO_REUSE_UNICASTPORT (0x3007, Windows 10): by its documentation ports are then shared
+// among destinations.
 //
 // # Errors
 //
 // Errors are [*net.OpError]. If no tuple is free, errors.Is finds both [tuple.ErrExhausted] and syscall.EADDRNOTAVAIL:
 //
-//	dial tcp 198.51.100.7:443: no free local port towards 198.51.100.7:443 (28232 in use, 0 cooling down): cannot assign requested address
+//	dial tcp 198.51.100.7:443: no free local port: cannot assign requested address (28232 in use, 3 taken, next try in 2.1s)
+//
+// What varies from dial to dial stands in parentheses at the end, so that logs can be grouped by what comes before.
 package dialer

@@ -1,6 +1,7 @@
 package dialer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,17 +13,29 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// errTaken says that the kernel has another use for a tuple. It does not leave the package.
-var errTaken = errors.New("the kernel says that the tuple is in use")
-
-// errLane says that a connection was tried in a lane that is no longer that of its port. It does not leave the package.
-var errLane = errors.New("the kernel's range of ephemeral ports has changed")
+// These do not leave the package.
+var (
+	errTaken      = errors.New("another socket has the tuple, or may have it")
+	errPortShared = errors.New("the caller's Control lets others bind the port")
+	errLane       = errors.New("the settings are those of another network namespace")
+	errPortZero   = errors.New("port 0 names no service")
+	errMissing    = errors.New("missing address")
+)
 
 // errPortInUse is the error for a local port that the caller asked for by number.
 var errPortInUse = fmt.Errorf("the local port is in use towards this address already: %w", syscall.EADDRINUSE)
 
 // errSelf is the error for a local and a remote end that are the same.
 var errSelf = fmt.Errorf("the local end is the remote end, so it would be connected to itself: %w", syscall.EADDRINUSE)
+
+// errWaited is why a dial does not wait any longer.
+var errWaited error = waitedError{}
+
+type waitedError struct{}
+
+func (waitedError) Error() string        { return "nothing came free within Dialer.Wait" }
+func (waitedError) Timeout() bool        { return true }
+func (waitedError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // errExited is the error for a caller's Control that ended the goroutine of one of several attempts.
 var errExited = errors.New("the Control of NetDialer called runtime.Goexit")
@@ -37,13 +50,24 @@ type controlPanic struct{ value any }
 
 func (p controlPanic) Error() string { return fmt.Sprintf("panic in Control: %v", p.value) }
 
-// usedUpError makes an error of the pool one of a dial. To exhaustion it adds what programs look for when a plain dial finds no
-// port: the errno and its text.
+// usedUpError makes an error of the pool one of a dial: without the destination, which the net.OpError around it has,
+// and to exhaustion it adds what programs look for when a plain dial finds no port, the errno and its text.
 type usedUpError struct{ err error }
 
 func (e usedUpError) Error() string {
-	if errors.Is(e.err, tuple.ErrExhausted) {
-		return e.err.Error() + ": " + syscall.EADDRNOTAVAIL.Error()
+	switch err := e.err.(type) {
+	case *tuple.ExhaustedError:
+		plain := *err
+		plain.Dst = netip.AddrPort{}
+		plain.Err = syscall.EADDRNOTAVAIL
+		if err.Err != nil {
+			plain.Err = fmt.Errorf("%w: %w", syscall.EADDRNOTAVAIL, err.Err)
+		}
+		return plain.Error()
+	case *tuple.QuotaError:
+		plain := *err
+		plain.Dst = netip.AddrPort{}
+		return plain.Error()
 	}
 	return e.err.Error()
 }
@@ -82,33 +106,44 @@ func isSyscall(err error, name string) bool {
 // sourceError is the error for a source address that the kernel does not let us use.
 type sourceError struct {
 	source   netip.Addr
-	freeBind bool
+	why, fix string
 	err      error
 }
 
-func (e sourceError) Error() string {
-	fix := "add it to an interface"
-	switch {
-	case e.freeBind && e.source.Is4():
-		fix = fmt.Sprintf("add a route for it or for its prefix (ip route add local %v dev lo)", e.source)
-	case sockopt.Supported && e.source.Is4():
-		fix += fmt.Sprintf(" (ip addr add %v dev ...), or a route for its prefix (ip route add local ... dev lo)", e.source)
+// newSourceError finds out what is wrong with a source address.
+func newSourceError(source netip.Addr, freeBind bool, err error) sourceError {
+	e := sourceError{source: source, err: err, why: "the source address is not on this host"}
+	e.fix = "add it to an interface"
+	switch why, fix := sourceState(source); {
+	case why != "":
+		e.why, e.fix = why, fix
+	case freeBind && source.Is4():
+		e.fix = "add a route for it or for its prefix (ip route add local ADDRESS dev lo)"
+	case sockopt.Supported && source.Is4():
+		e.fix += " (ip addr add ADDRESS dev DEVICE), or a route for its prefix (ip route add local PREFIX dev lo)"
 	case sockopt.Supported:
-		fix += fmt.Sprintf(" (ip addr add %v dev ...), or a route for its prefix (ip route add local ... dev lo) and set Dialer.FreeBind", e.source)
+		e.fix += " (ip addr add ADDRESS dev DEVICE), or a route for its prefix (ip route add local PREFIX dev lo) and set Dialer.FreeBind"
 	}
-	return fmt.Sprintf("%v is not an address of this host: %s, or leave from another one: %v", e.source, fix, e.err)
+	return e
+}
+
+func (e sourceError) Error() string {
+	return fmt.Sprintf("%s: %s, or leave from another one: %v (%v)", e.why, e.fix, e.err, e.source)
 }
 
 func (e sourceError) Unwrap() error { return e.err }
 
 // explain says more of err, the end of an attempt from t, where the errno alone would mislead.
 func (a *attempt) explain(err error, t tuple.Tuple) error {
+	if c, ok := err.(controlError); ok {
+		return c.error
+	}
 	source := a.localOf(t).Addr()
 	switch {
 	case !source.IsValid():
 	case isSyscall(err, "bind") && errors.Is(err, syscall.EADDRNOTAVAIL),
 		a.FreeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
-		return sourceError{source, a.FreeBind, err}
+		return newSourceError(source, a.FreeBind, err)
 	}
 	return err
 }

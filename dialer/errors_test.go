@@ -1,6 +1,7 @@
 package dialer_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -35,10 +36,6 @@ func TestBadInputIsNamed(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                  "missing address",
 		"127.0.0.1":         "missing port in address",
-		"127.0.0.1:":        "port 0",
-		"127.0.0.1:0":       "port 0",
-		"0.0.0.0:0":         "port 0",
-		"[::]:0":            "port 0",
 		"127.0.0.1:70000":   "70000",
 		"127.0.0.1:-1":      "-1",
 		"127.0.0.1:nothing": "nothing",
@@ -57,7 +54,45 @@ func TestBadInputIsNamed(t *testing.T) {
 	require.PanicsWithValue(t, "nil context", func() { d.DialContext(nil, "tcp", "127.0.0.1:80") })
 }
 
-// An address that refuses is in the error, and so is the source as far as it was known.
+// Port 0 is net.Dialer's affair, which connects UDP there.
+func TestPortZeroIsLeftToNetDialer(t *testing.T) {
+	d := &dialer.Dialer{TCP: pool("40000-40999"), UDP: pool("40000-40999")}
+	for _, network := range []string{"tcp", "udp"} {
+		for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:", "[::1]:0"} {
+			c, err := d.Dial(network, address)
+			other, want := new(net.Dialer).Dial(network, address)
+			if want != nil {
+				require.EqualError(t, err, want.Error())
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, other.RemoteAddr(), c.RemoteAddr())
+			require.IsType(t, (*dialer.UDPConn)(nil), c)
+			require.NoError(t, c.Close())
+			other.Close()
+		}
+	}
+	require.Equal(t, tuple.Stats{}, d.TCP.Stats())
+	require.Equal(t, tuple.Stats{}, d.UDP.Stats())
+}
+
+// A context that has ended gives the error of net.Dialer.
+func TestEndedContextGivesTheErrorOfNet(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for _, ctx := range []context.Context{ended, late} {
+		for _, address := range []string{"127.0.0.1:9", "localhost:9"} {
+			_, err := (&dialer.Dialer{TCP: pool("40000")}).DialContext(ctx, "tcp", address)
+			_, want := new(net.Dialer).DialContext(ctx, "tcp", address)
+			require.EqualError(t, err, want.Error())
+			require.ErrorIs(t, err, ctx.Err())
+		}
+	}
+}
+
+// An address that refuses is in the error, and so is the source that the user named; a port that was chosen is not.
 func TestErrorHasSourceAndAddr(t *testing.T) {
 	to := netip.MustParseAddrPort(closedPort(t, "127.0.0.1"))
 	for _, sources := range [][]string{nil, {"127.0.0.1/32"}} {
@@ -65,10 +100,10 @@ func TestErrorHasSourceAndAddr(t *testing.T) {
 		op := opError(t, &dialer.Dialer{TCP: p}, "tcp", to.String())
 		require.ErrorIs(t, op, syscall.ECONNREFUSED)
 		require.Equal(t, to, op.Addr.(*net.TCPAddr).AddrPort())
-		source := op.Source.(*net.TCPAddr)
-		require.NotZero(t, source.Port)
-		if sources != nil {
-			require.Equal(t, "127.0.0.1", source.IP.String())
+		if sources == nil {
+			require.Nil(t, op.Source)
+		} else {
+			require.Equal(t, "127.0.0.1:0", op.Source.String())
 		}
 		require.Equal(t, tuple.Stats{}, p.Stats())
 	}

@@ -148,8 +148,8 @@ func ExampleTCPConn() {
 }
 
 // Ports on which somebody listens are better not dialled from.
-func ExampleListenPorts() {
-	listening, err := dialer.ListenPorts("tcp")
+func ExampleListeningPorts() {
+	listening, err := dialer.ListeningPorts("tcp")
 	if err != nil {
 		log.Fatal(err)
 	}

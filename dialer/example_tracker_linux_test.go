@@ -46,7 +46,7 @@ func ExampleTracker_raw() {
 
 	var tracker dialer.Tracker
 	defer tracker.Close()
-	d := dialer.Dialer{Raw: &tracker}
+	d := dialer.Dialer{Tracker: &tracker}
 	conn, err := d.Dial("tcp", l.Addr().String())
 	if err != nil {
 		log.Fatal(err)

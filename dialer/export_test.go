@@ -6,13 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
 // ForceBindLane has every port take the bind lane until the test ends.
 func ForceBindLane(t testing.TB) {
-	facts.Store(&kernelFacts{read: time.Now().Add(24 * time.Hour)}) // never stale
+	s := *readSettings(nil)
+	s.kernels, s.read = alloc.Set{}, time.Now().Add(24*time.Hour) // never old
+	current.Store(&s)
 	t.Cleanup(ForgetFacts)
 }
 
@@ -30,13 +33,25 @@ func ForceOldKernel() {
 	ForgetFacts()
 }
 
+// ForceNewKernel has the dialer take the kernel for one that honours IP_LOCAL_PORT_RANGE, from now on.
+func ForceNewKernel() {
+	ask := kernelHas
+	kernelHas = func() (sockopt.Abilities, error) {
+		can, err := ask()
+		can.PortRange = true
+		return can, err
+	}
+	ForgetFacts()
+}
+
 // ForgetFacts has what the lanes depend on read again by the next dial.
-func ForgetFacts() { facts.Store(nil) }
+func ForgetFacts() { current.Store(nil) }
 
 // TakesRangeLane reports whether a dial from port would take the range lane.
 func TakesRangeLane(port uint16) bool {
 	t := tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.MustParseAddrPort("127.0.0.1:1"))
-	return new(attempt).lane(t, new(tuple.Pool)) == rangeLane
+	a := &attempt{call: newCall(new(Dialer), &plainDialer, "tcp"), settings: currentSettings()}
+	return a.lanes(t, new(tuple.Pool))[0] == rangeLane
 }
 
 // HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE, or the dialer is to take it for one that has not.
@@ -45,32 +60,32 @@ func HasRangeLane() bool {
 	return err == nil && can.PortRange
 }
 
-// Tuple returns the tuple that c holds.
-func (c *TCPConn) Tuple() tuple.Tuple { return c.held.tuple }
-
-// Tuple returns the tuple that c holds.
-func (c *UDPConn) Tuple() tuple.Tuple { return c.held.tuple }
-
-// Drain is drain.
-func Drain(c *net.UDPConn) { drain(c) }
+// Drain drops what has arrived at c.
+func Drain(c *net.UDPConn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(sockopt.Drain)
+	}
+}
 
 // SetReceiveBuffer makes t listen with so small a buffer that messages are lost; 0 is the usual one. Call it before its first use.
 func (t *Tracker) SetReceiveBuffer(bytes int) { t.buffer = bytes }
 
-// Rounds returns how often t compared what it follows with the kernel's tables.
+// Rounds returns how often t compared the TCP connections that it follows with the kernel's tables.
 func (t *Tracker) Rounds() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.round
+	t.tcp.mu.Lock()
+	defer t.tcp.mu.Unlock()
+	return t.tcp.round
 }
 
-// Followed returns the tuples of the connections that t follows, as the kernel has them.
+// Followed returns the tuples of the sockets that t follows, as the kernel has them.
 func (t *Tracker) Followed() map[tuple.Tuple]bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	all := make(map[tuple.Tuple]bool)
-	for _, f := range t.held {
-		all[f.real] = true
+	for _, f := range []*follower{&t.tcp, &t.udp} {
+		f.mu.Lock()
+		for _, one := range f.held {
+			all[one.real] = true
+		}
+		f.mu.Unlock()
 	}
 	return all
 }

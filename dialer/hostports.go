@@ -1,9 +1,11 @@
 package dialer
 
 import (
-	"errors"
+	"fmt"
+	"net"
+	"net/netip"
 	"sync"
-	"syscall"
+	"sync/atomic"
 
 	"github.com/ephemera-go/ephemera/alloc"
 	"github.com/ephemera-go/ephemera/tuple"
@@ -17,45 +19,70 @@ func HostPorts() (alloc.Set, error) { return hostPorts() }
 
 func dynamicPorts() alloc.Set { return alloc.RangeSet(49152, 65535) }
 
-// hostPool is the pool of every Dialer of the process that has none of its own.
-type hostPool struct {
-	network string
-	mu      sync.Mutex
-	pool    *tuple.Pool // set once
+// HostPool returns the pool of every Dialer of the process that has none of its own for a network, "tcp" or "udp",
+// and no LocalAddr. It has no Sources. It hands out the ports of HostPorts, without those on which somebody listened
+// when the host's settings changed last, and follows these settings while it is used: so its field Ports is zero. A
+// LocalAddr without a pool has a pool of the same kind for itself.
+//
+// A program that uses the zero Dialer sees by it what is in use, retired and free: HostPool("tcp") and
+// [tuple.Pool.Usage]. The error says why the ports of the host cannot be read. Dials work all the same then: the
+// kernel chooses their ports.
+func HostPool(network string) (*tuple.Pool, error) {
+	if network != "tcp" && network != "udp" {
+		return nil, fmt.Errorf("HostPool: %w: there is one for tcp and one for udp", net.UnknownNetworkError(network))
+	}
+	p := hostPool(network == "udp", netip.Addr{})
+	s := currentSettings()
+	ledgerOf(p).follow(p, network, s)
+	return p, s.portsErr
 }
 
-// A port is one port for TCP and another one for UDP.
-var hostTCP, hostUDP = hostPool{network: "tcp"}, hostPool{network: "udp"}
+// hostPools are the pools of the Dialers that have none of their own: one for those who leave the local address to
+// the kernel, and one for each address that a caller names, because the kernel gives each address all ports. A port
+// is one port for TCP and another one for UDP, so the index says whether it is for UDP.
+var hostPools [2]struct {
+	anywhere atomic.Pointer[tuple.Pool]
+	mu       sync.Mutex
+	from     map[netip.Addr]*tuple.Pool
+}
 
-// get returns the pool. Where the ports of the host are not to be had, they are the dynamic ones; but not because the
-// process has no file left at the moment, for the pool stays. A port on which somebody listens by then is left out for good,
-// though that may soon end: one of 28,232 is a small price for not trying it in vain every 10 seconds. Not so where TCP leaves
-// the choice to the kernel, which leaves it out itself.
-func (h *hostPool) get() (*tuple.Pool, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.pool != nil {
-		return h.pool, nil
+// hostPool returns the one for a local address; if that is not valid, the kernel chooses it.
+func hostPool(udp bool, local netip.Addr) *tuple.Pool {
+	of := &hostPools[0]
+	if udp {
+		of = &hostPools[1]
 	}
-	ports, err := HostPorts()
-	can, err2 := kernelHas()
-	listening, err3 := ListenPorts(h.network)
-	if err := errors.Join(err, err2, err3); errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return nil, err
-	}
-	if err != nil || ports.Len() == 0 {
-		ports = dynamicPorts()
-	}
-	if err3 == nil && (can.PortRange || h.network == "udp") {
-		if rest := ports.Difference(listening); rest.Len() > 0 {
-			ports = rest
+	if !local.IsValid() {
+		if p := of.anywhere.Load(); p != nil {
+			return p
 		}
+		of.anywhere.CompareAndSwap(nil, newHostPool())
+		return of.anywhere.Load()
 	}
-	h.pool = &tuple.Pool{Ports: ports}
-	return h.pool, nil
+	local = local.WithZone("")
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	p := of.from[local]
+	if p == nil {
+		if of.from == nil {
+			of.from = make(map[netip.Addr]*tuple.Pool)
+		}
+		p = newHostPool(netip.PrefixFrom(local, local.BitLen()))
+		of.from[local] = p
+	}
+	return p
+}
+
+func newHostPool(sources ...netip.Prefix) *tuple.Pool {
+	p := &tuple.Pool{Sources: sources}
+	pools.Slot(p).Store(&ledger{host: true})
+	return p
 }
 
 // orHost returns p or, if that is nil, the pool of the process for the network.
 func orHost(network string, p *tuple.Pool) (*tuple.Pool, error) {
-	return (&Dialer{TCP: p, UDP: p}).pool(isUDP(network))
+	if p == nil {
+		return HostPool(network)
+	}
+	return p, nil
 }

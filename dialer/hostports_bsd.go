@@ -25,6 +25,3 @@ func hostPorts() (alloc.Set, error) {
 	}
 	return alloc.RangeSet(min(ends[0], ends[1]), max(ends[0], ends[1])), nil
 }
-
-// reservedPorts is for Linux.
-func reservedPorts() (alloc.Set, error) { return alloc.Set{}, nil }

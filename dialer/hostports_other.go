@@ -6,6 +6,3 @@ import "github.com/ephemera-go/ephemera/alloc"
 
 // hostPorts returns the dynamic ports of RFC 6335, which Windows uses unless netsh told it otherwise.
 func hostPorts() (alloc.Set, error) { return dynamicPorts(), nil }
-
-// reservedPorts is for Linux.
-func reservedPorts() (alloc.Set, error) { return alloc.Set{}, nil }

@@ -1,109 +1,87 @@
 package dialer
 
 import (
-	"sync/atomic"
-	"time"
-
 	"github.com/ephemera-go/ephemera/alloc"
-	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
 // lane is a way to get a local port.
 //
-// It follows from the port alone, so that all processes of a host agree: the range lane and the bind lane do not mix on one
-// port. The range lane takes a few hundred nanoseconds more than a plain dial, however many destinations share the port, and
-// coexists with the kernel's own choices; but the kernel grants it only the ports that it would choose itself. In the bind
-// lane the kernel walks all sockets on the port: 9 µs for 100 destinations, 77 µs for 1,000.
-//
-// A kernel before Linux 6.3 has no range lane. Its own ports are left to itself then, and the pool enters what it chose: a
-// port in the bind lane is lost to the plain dials of every other program. They are bound all the same if the pool has but a
-// part of them, for the kernel knows nothing of that part, and if it chose one that cools down in the pool: it takes the even
-// ones first, and so the same ones again.
+// The port suggests the lane, so that all processes of a host agree: the range lane and the bind lane do not mix on one
+// port. But a port has a history. Somebody has bound it, or the range was moved over open sockets. So where the kernel
+// refuses a port in one lane and has no socket on the tuple, the other lane is tried before the port counts as taken.
 type lane uint8
 
 const (
-	plainLane  lane = iota // as net.Dialer does it: not Linux, or a UDP port that no pool has
-	rangeLane              // IP_LOCAL_PORT_RANGE names the one port
-	bindLane               // SO_REUSEADDR, and bind(2) to the port
-	kernelLane             // the kernel chooses, when the socket connects
+	noLane lane = iota
+
+	// plainLane does as net.Dialer does: on other systems than Linux, and for UDP where the kernel is to choose.
+	plainLane
+
+	// rangeLane names the one port by IP_LOCAL_PORT_RANGE. The kernel grants only the ports that it would choose
+	// itself. It takes a few hundred nanoseconds more than a plain dial, however many destinations share the port,
+	// and coexists with the kernel's own choices.
+	rangeLane
+
+	// bindLane sets SO_REUSEADDR and binds the port. The kernel walks all sockets on the port: 9 µs for 100
+	// destinations, 77 µs for 1,000.
+	bindLane
+
+	// kernelLane leaves the choice to the kernel when the socket connects: before Linux 6.3, where the range lane
+	// does not exist, and as the last try for a pool whose ports nobody named. A port in the bind lane is lost to the
+	// plain dials of every other program.
+	kernelLane
+
+	// aloneLane binds a UDP port without SO_REUSEADDR, so that no other socket of the host has it, and shares it when
+	// the socket is connected.
+	aloneLane
+
+	// sharedLane binds a UDP port that other sockets have, and makes sure that none of them has the tuple.
+	sharedLane
 )
 
-// kernelFacts is what the lanes depend on, in one network namespace.
-type kernelFacts struct {
-	kernels   alloc.Set // the ports that the kernel chooses among
-	ranged    bool      // they take the range lane
-	namespace uint64    // 0 if the kernel does not tell: Linux 5.14
-	read      time.Time
+// binds reports whether the port is bound before the socket connects.
+func (l lane) binds() bool {
+	return l == bindLane || l == aloneLane || l == sharedLane || l == plainLane
 }
 
-// facts are those of the namespace that was dialled in last. Few programs have several; there an attempt finds out that they
-// are another one's by the port that came out, or in the bind lane by the socket's namespace.
-var facts atomic.Pointer[kernelFacts]
-
-// staleFacts is the age at which facts that may be wrong are read again, 20 µs of work.
-const staleFacts = time.Second
-
-// exact and kernelHas are seams for tests: another system, and an older kernel.
-var (
-	exact     = sockopt.Supported
-	kernelHas = sockopt.Kernel
-)
-
-// lane returns the lane of t, which is held in pool, or in none if pool is nil.
-//
-// UDP takes the bind lane, for the kernel does not let UDP sockets share a port of its own choice. It accepts two sockets with
-// one tuple there, so where no pool keeps them apart the port is bound for one socket alone.
-func (a *attempt) lane(t tuple.Tuple, pool *tuple.Pool) lane {
-	switch {
-	case !exact, a.udp && pool == nil:
-		return plainLane
+// lanes returns the lanes for t, which is held in pool, or in none if pool is nil, in the order in which they are
+// tried.
+func (a *attempt) lanes(t tuple.Tuple, pool *tuple.Pool) [2]lane {
+	switch port := t.Src().Port(); {
+	case !exact:
+		return [2]lane{plainLane}
+	case a.leaveToKernel:
+		return [2]lane{a.kernelsChoice()}
+	case a.udp && pool == nil:
+		return [2]lane{plainLane}
+	case a.udp && a.SharedUDP:
+		return [2]lane{bindLane}
 	case a.udp:
-		return bindLane
+		return [2]lane{aloneLane, sharedLane}
+	case a.settings.portsErr != nil && pool != nil && isImplicit(pool) && a.local.Port() == 0:
+		return [2]lane{kernelLane}
+	case !a.settings.kernels.Contains(port):
+		return [2]lane{bindLane}
+	case a.local.Port() != 0 && a.settings.ranged: // as net.Dialer does; from a bound port the kernel grants TIME_WAIT
+		return [2]lane{bindLane, rangeLane}
+	case a.settings.ranged:
+		return [2]lane{rangeLane, bindLane}
+	case a.local.Port() == 0 && !a.kernelRefused && a.settings.names && hasAll(pool, a.settings.kernels):
+		return [2]lane{kernelLane, bindLane}
 	}
-	if a.facts == nil {
-		if a.facts = facts.Load(); a.facts == nil {
-			a.readFacts()
-		}
+	return [2]lane{bindLane}
+}
+
+// kernelsChoice returns the lane in which the kernel chooses the port.
+func (a *attempt) kernelsChoice() lane {
+	if a.udp {
+		return plainLane
 	}
-	switch {
-	case !a.facts.kernels.Contains(t.Src().Port()):
-		return bindLane
-	case a.facts.ranged:
-		return rangeLane
-	case a.local.Port() == 0 && !a.bind && hasAll(pool, a.facts.kernels):
-		return kernelLane
-	}
-	return bindLane
+	return kernelLane
 }
 
 // hasAll reports whether the pool has all of the ports.
 func hasAll(pool *tuple.Pool, ports alloc.Set) bool {
-	if pool.Ports.IsZero() {
-		return ports.Difference(alloc.RangeSet(1024, 65535)).Len() == 0
-	}
-	return ports.Difference(pool.Ports).Len() == 0
-}
-
-// readFacts keeps what was known if the answer is not to be had, for want of a file descriptor for instance.
-func (a *attempt) readFacts() {
-	ports, err := HostPorts()
-	can, err2 := kernelHas()
-	switch {
-	case err == nil && err2 == nil:
-		a.facts = &kernelFacts{ports, can.PortRange, can.Namespace, time.Now()}
-		facts.Store(a.facts)
-	case a.facts == nil:
-		a.facts = new(kernelFacts)
-	}
-}
-
-// otherNamespace has the facts read of the namespace that a socket turned out to be in.
-func (a *attempt) otherNamespace() {
-	before := a.facts
-	if a.readFacts(); a.facts.namespace == before.namespace { // they are not to be had
-		unknown := *before
-		unknown.namespace = 0
-		a.facts = &unknown
-	}
+	return isImplicit(pool) || ports.Difference(pool.Ports).Len() == 0
 }

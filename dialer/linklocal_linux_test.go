@@ -79,7 +79,7 @@ func TestIPv4LinkLocalDestination(t *testing.T) {
 	p := pool("20000-20009")
 	tracker := newTracker(t)
 	for _, raw := range []*dialer.Tracker{nil, tracker} {
-		c, err := (&dialer.Dialer{TCP: p, Raw: raw}).Dial("tcp", to.addr())
+		c, err := (&dialer.Dialer{TCP: p, Tracker: raw}).Dial("tcp", to.addr())
 		require.NoError(t, err)
 		a := to.accept(t, c)
 		require.NoError(t, a.SetLinger(0))

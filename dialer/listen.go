@@ -13,25 +13,24 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockopt"
 )
 
-// ListenPacket opens a socket that is connected to nobody, as [net.ListenConfig.ListenPacket] does: a QUIC transport, which
-// serves all its peers by one port. For the networks udp, udp4 and udp6 it is a [*UDPConn]; every other network is passed on.
-// The Control of NetDialer is called, with the local address. The pool's Sources do not choose that: name one of them in
-// address, or the socket is bound to all; FreeBind holds.
+// ListenPacket opens a socket that is connected to nobody, as [net.ListenConfig.ListenPacket] does: a QUIC transport,
+// which serves all its peers by one port. For the networks udp, udp4 and udp6 it is a [*UDPConn]; every other network
+// is passed on. The Control of NetDialer is called, with the local address. The pool's Sources do not choose that:
+// name one of them in address, or the socket is bound to all; FreeBind holds.
 //
-// While the socket lives, its port is its own: on Linux no dial leaves from it, from the same address, so that no connected
-// socket takes its peers' datagrams. The kernel sees to that, whichever pool or process the other socket is of: a dial that
-// comes upon the port counts it among those that cool down, and takes another one. For the same reason a port that a
-// connected socket has cannot be listened on.
+// While the socket lives, its port is its own: on Linux no dial leaves from it, from the same address, so that no
+// connected socket takes its peers' datagrams. The kernel sees to that, whichever pool or process the other socket is
+// of: a dial that comes upon the port counts it among those that cool down, and takes another one. For the same
+// reason a port that a connected socket has cannot be listened on.
 //
 // If the port is 0, one is chosen that the pool does not hand out, so far as the kernel's range of ephemeral ports and
 // 49152-65535 have such a port that is free, and else one that no socket has. Leave the pool's Ports some room for it.
 func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	if ctx == nil { // as package net allows
+		ctx = context.Background()
+	}
 	if !isUDP(network) || !sockopt.Supported {
 		return d.listenPacket(ctx, network, address)
-	}
-	handedOut, err := d.udpPorts()
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
 	if address == "" { // any, to net
 		address = ":0"
@@ -42,7 +41,7 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 	}
 	ephemeral, _ := HostPorts() // where they are not to be had, the dynamic ones have to do
 	reserved, _ := reservedPorts()
-	free := alloc.New(ephemeral.Union(dynamicPorts()).Difference(reserved).Difference(handedOut))
+	free := alloc.New(ephemeral.Union(dynamicPorts()).Difference(reserved).Difference(d.udpPorts()))
 	for ctx.Err() == nil {
 		port, ok := free.Acquire()
 		if !ok {
@@ -57,15 +56,16 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 }
 
 // udpPorts returns the ports that dials leave from.
-func (d *Dialer) udpPorts() (alloc.Set, error) {
-	pool, err := d.pool(true)
-	switch {
-	case err != nil:
-		return alloc.Set{}, err
-	case pool.Ports.IsZero():
-		return alloc.RangeSet(1024, 65535), nil
+func (d *Dialer) udpPorts() alloc.Set {
+	pool := d.pool(true, netip.Addr{})
+	switch l := ledgerOf(pool); {
+	case !isImplicit(pool):
+		return pool.Ports
+	case l.host:
+		ports, _ := HostPorts() // where they cannot be read, the kernel chooses
+		return ports
 	}
-	return pool.Ports, nil
+	return alloc.RangeSet(1024, 65535)
 }
 
 func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
@@ -103,8 +103,8 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 	return conn, nil
 }
 
-// explainListen says more of an error where the errno alone would mislead: dials leave from the port too, or the address is
-// not on the host.
+// explainListen says more of an error where the errno alone would mislead: dials leave from the port too, or the
+// address is not on the host.
 func (d *Dialer) explainListen(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok {
@@ -114,12 +114,11 @@ func (d *Dialer) explainListen(err error) error {
 	if !ok {
 		return err
 	}
-	ports, _ := d.udpPorts()
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && ports.Contains(uint16(addr.Port)):
+	case errors.Is(err, syscall.EADDRINUSE) && d.udpPorts().Contains(uint16(addr.Port)):
 		op.Err = fmt.Errorf("dials leave from this port too, and may have it: take it out of the Ports of the Dialer's UDP pool: %w", op.Err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		op.Err = sourceError{addr.AddrPort().Addr().Unmap(), d.FreeBind, op.Err}
+		op.Err = newSourceError(addr.AddrPort().Addr().Unmap(), d.FreeBind, op.Err)
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 		require.NoError(t, err)
 		defer l.Close()
 		requireRefused(nd.Dial, "127.0.0.1:9001", "another network namespace")
-		requireRefused((&dialer.Dialer{TCP: p, Raw: tracker}).Dial, "127.0.0.1:9001", "another network namespace")
+		requireRefused((&dialer.Dialer{TCP: p, Tracker: tracker}).Dial, "127.0.0.1:9001", "another network namespace")
 	})
 	multipath := *nd
 	multipath.SetMultipathTCP(true)
@@ -102,7 +102,7 @@ func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 
 	require.NoError(t, tracker.Close())
 	requireRefused(nd.Dial, to.addr(), "the Tracker is closed")
-	requireRefused((&dialer.Dialer{TCP: p, Raw: tracker}).Dial, to.addr(), "the Tracker is closed")
+	requireRefused((&dialer.Dialer{TCP: p, Tracker: tracker}).Dial, to.addr(), "the Tracker is closed")
 }
 
 // A connection may be closed on a thread of another network namespace than its own: TIME_WAIT rests nevertheless.

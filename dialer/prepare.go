@@ -11,22 +11,25 @@ import (
 type preparation struct {
 	lane      lane
 	local     netip.AddrPort // its address may be left to the kernel
-	remote    netip.Addr
+	remote    netip.AddrPort
 	namespace uint64 // the one in which the lane is right; 0: any
 	freeBind  bool
+	path      sockopt.Path // what the caller's Control has set
+	chosen    bool         // it has chosen a local end
+	guard     udpGuard
 }
 
 func (a *attempt) preparation(t tuple.Tuple, l lane) preparation {
-	p := preparation{lane: l, local: a.localOf(t), remote: a.remote.Addr()}
+	p := preparation{lane: l, local: a.localOf(t), remote: a.remote}
 	p.freeBind = a.FreeBind && p.local.Addr().IsValid()
 	if l == bindLane && !a.udp {
-		p.namespace = a.facts.namespace
+		p.namespace = a.settings.namespace
 	}
 	return p
 }
 
-// on prepares the socket fd. Where the kernel is to choose the port, or has but one to choose, it binds it to its address too:
-// net.Dialer would try twice more if the host lacks it.
+// on prepares the socket fd. Where the kernel is to choose the port, or has but one to choose, it binds it to its
+// address too: net.Dialer would try twice more if the host lacks it.
 func (p *preparation) on(fd int) error {
 	if p.namespace != 0 && p.namespace != sockopt.Namespace(fd) {
 		return errLane
@@ -37,21 +40,52 @@ func (p *preparation) on(fd int) error {
 			return err
 		}
 	}
-	switch p.lane {
-	case rangeLane:
+	switch {
+	case p.chosen && p.lane != bindLane:
+		return nil // the account follows what comes out
+	case p.lane == rangeLane:
 		if err := sockopt.OnePort(fd, p.local.Port()); err != nil || !hasAddr {
 			return err
 		}
 		return sockopt.BindAddress(fd, p.local.Addr())
-	case kernelLane:
+	case p.lane == kernelLane:
 		if hasAddr {
 			return sockopt.BindAddress(fd, p.local.Addr())
 		}
-	case bindLane:
-		if err := sockopt.ShareBind(fd); err != nil || hasAddr || p.remote.Is4() {
+	case p.lane == bindLane:
+		if err := sockopt.ShareBind(fd); err != nil {
 			return err
 		}
-		return sockopt.OnlyIPv6(fd)
+		return p.onlyOneFamily(fd)
+	case p.lane == aloneLane:
+		if sockopt.SharesPort(fd) { // the caller's Control has asked for it
+			return errPortShared
+		}
+		if err := p.onlyOneFamily(fd); err != nil {
+			return err
+		}
+		return sockopt.BindPort(fd, p.bound())
+	case p.lane == sharedLane:
+		if err := p.onlyOneFamily(fd); err != nil {
+			return err
+		}
+		return p.guard.open(fd, p)
 	}
 	return nil
+}
+
+// bound returns the local end with the unspecified address where the kernel is to choose.
+func (p *preparation) bound() netip.AddrPort {
+	if p.local.Addr().IsValid() {
+		return p.local
+	}
+	return netip.AddrPortFrom(unspecified(p.remote.Addr()), p.local.Port())
+}
+
+// onlyOneFamily keeps an IPv6 socket that is bound to no address from taking the port of IPv4 too.
+func (p *preparation) onlyOneFamily(fd int) error {
+	if p.local.Addr().IsValid() || p.remote.Addr().Is4() {
+		return nil
+	}
+	return sockopt.OnlyIPv6(fd)
 }

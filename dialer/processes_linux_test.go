@@ -28,14 +28,14 @@ import (
 // dialing is what one of several processes does: it dials the remotes in turn until a dial fails, or Most times, and holds all
 // connections until its input ends.
 type dialing struct {
-	Network   string
-	Remotes   []netip.AddrPort
-	Ports     alloc.Set
-	Sources   []netip.Prefix
-	Exclusive bool // ExclusiveUDP
-	Stock     bool // by net.Dialer
-	Most      int  // 0: no bound
-	Ask       bool // each connection asks its remote, an echoUDP, who it is
+	Network string
+	Remotes []netip.AddrPort
+	Ports   alloc.Set
+	Sources []netip.Prefix
+	Shared  bool // SharedUDP
+	Stock   bool // by net.Dialer
+	Most    int  // 0: no bound
+	Ask     bool // each connection asks its remote, an echoUDP, who it is
 }
 
 func (p dialing) String() string {
@@ -55,7 +55,7 @@ func TestProcess(t *testing.T) {
 	var p dialing
 	require.NoError(t, json.Unmarshal([]byte(text), &p))
 	pool := &tuple.Pool{Ports: p.Ports, Sources: p.Sources}
-	dial := (&dialer.Dialer{TCP: pool, UDP: pool, ExclusiveUDP: p.Exclusive}).Dial
+	dial := (&dialer.Dialer{TCP: pool, UDP: pool, SharedUDP: p.Shared}).Dial
 	if p.Stock {
 		dial = new(net.Dialer).Dial
 	}
@@ -209,18 +209,18 @@ func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	}
 }
 
-// The kernel does not keep UDP sockets apart. Slices of the ports do, and so does ExclusiveUDP: each port is used exactly once.
+// The kernel does not keep UDP sockets apart. A Dialer does and, with SharedUDP, slices of the ports: each port is used exactly once.
 func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
 	}
 	ports := alloc.RangeSet(40000, 40399)
 	for i, sources := range [][]netip.Prefix{nil, {netip.MustParsePrefix("127.0.0.1/32")}} {
-		for j, exclusive := range []bool{false, true} {
+		for j, shared := range []bool{false, true} {
 			to := echoUDP(t, fmt.Sprintf("127.0.0.1:%d", 9000+2*i+j))
-			p := dialing{Network: "udp", Remotes: []netip.AddrPort{to}, Sources: sources, Ports: ports, Exclusive: exclusive}
+			p := dialing{Network: "udp", Remotes: []netip.AddrPort{to}, Sources: sources, Ports: ports, Shared: shared}
 			four := []dialing{p, p, p, p}
-			if !exclusive {
+			if shared {
 				for i := range four {
 					four[i].Ports = ports.Slice(i, 4)
 				}

@@ -2,8 +2,10 @@ package dialer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -16,21 +18,50 @@ const (
 type outcome struct {
 	conn    net.Conn // a *TCPConn or a *UDPConn
 	err     error
+	usedUp  []netip.AddrPort // the addresses towards which the pool had no tuple
 	primary bool
 }
 
-// dialName connects to the first address of a name that answers. It has a call of its own, for the race to keep: that of a
-// literal address need not be allocated.
+// dialName connects to the first address of a name that answers. Only when all have been tried, it waits for a tuple
+// towards those for which the pool had none. It has a call of its own, for the race to keep: that of a literal
+// address need not be allocated.
 func (c call) dialName(ctx context.Context, address string) outcome {
 	addrs, err := c.resolve(ctx, address)
-	if err != nil {
-		return outcome{err: c.opError(c.local, netip.AddrPort{}, err)}
+	if errors.Is(err, errPortZero) || errors.Is(err, errMissing) {
+		return c.leaveToNet(ctx, address)
 	}
-	return c.race(ctx, addrs)
+	if err != nil {
+		return outcome{err: c.opError(netip.AddrPort{}, err)}
+	}
+	c.mayWait = len(addrs) == 1
+	r := c.race(ctx, addrs)
+	if r.err != nil && len(r.usedUp) > 0 && c.Wait != 0 && !c.mayWait {
+		c.mayWait = true
+		again := slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return !slices.Contains(r.usedUp, a) })
+		r = c.race(ctx, again)
+	}
+	return r
 }
 
-// race connects to the first of addrs that answers: those of the family of the first one in turn and, if that takes longer
-// than FallbackDelay, the others at the same time.
+// leaveToNet leaves port 0 to net.Dialer, and the error for no address: a kernel connects UDP to port 0, and says
+// what is wrong with TCP.
+func (c *call) leaveToNet(ctx context.Context, address string) (r outcome) {
+	nd := *c.nd
+	if c.local.Addr().IsValid() || c.local.Port() != 0 {
+		nd.LocalAddr = c.netAddr(c.local)
+	}
+	conn, err := nd.DialContext(ctx, c.network, address)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if c.tracker != nil {
+		return outcome{conn: conn}
+	}
+	return outcome{conn: wrap(conn, lease{})}
+}
+
+// race connects to the first of addrs that answers: those of the family of the first one in turn and, if that takes
+// longer than FallbackDelay, the others at the same time.
 func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	primaries, fallbacks := addrs, []netip.AddrPort(nil)
 	if len(addrs) > 1 && c.network == "tcp" && c.nd.FallbackDelay >= 0 {
@@ -46,7 +77,7 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	defer close(returned)
 	results := make(chan outcome)
 	start := func(addrs []netip.AddrPort, primary bool) {
-		r := outcome{err: c.opError(netip.AddrPort{}, addrs[0], errExited)}
+		r := outcome{err: c.opError(addrs[0], errExited)}
 		defer func() {
 			r.primary = primary
 			select {
@@ -77,10 +108,11 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 				return r
 			}
 			if first != nil {
-				if r.primary {
-					first = &r // its error is the more telling one
+				r.usedUp = append(first.usedUp, r.usedUp...)
+				if !r.primary {
+					r.err = first.err // the primary's error is the more telling one
 				}
-				return *first
+				return r
 			}
 			first = &r
 			if r.primary && timer.Stop() {
@@ -122,14 +154,17 @@ func (c *call) series(ctx context.Context, addrs []netip.AddrPort) (r outcome) {
 		if r.err == nil {
 			r.err = err
 		}
+		if _, usedUp := errors.AsType[usedUpError](err); usedUp {
+			r.usedUp = append(r.usedUp, addr)
+		}
 	}
 	return r
 }
 
 // within makes an attempt in an equal share of the time that ctx leaves to n of them.
 func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (net.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, c.opError(netip.AddrPort{}, addr, err)
+	if ctx.Err() != nil {
+		return nil, c.opError(addr, ended(ctx))
 	}
 	if deadline, ok := ctx.Deadline(); ok && n > 1 {
 		left := time.Until(deadline)
@@ -138,27 +173,5 @@ func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (net.Conn
 		defer cancel()
 		ctx = shared
 	}
-	a := &attempt{call: *c, remote: addr}
-	return a.dial(ctx)
-}
-
-// opError makes err an error of the dial from local, which may be unknown in part, to remote.
-func (c *call) opError(local, remote netip.AddrPort, err error) error {
-	e := &net.OpError{Op: "dial", Net: c.network, Err: err}
-	if local.IsValid() || local.Port() != 0 {
-		e.Source = c.netAddr(local)
-	} else if c.nd.LocalAddr != nil {
-		e.Source = c.nd.LocalAddr
-	}
-	if remote.IsValid() {
-		e.Addr = c.netAddr(remote)
-	}
-	return e
-}
-
-func (c *call) netAddr(a netip.AddrPort) net.Addr {
-	if c.udp {
-		return net.UDPAddrFromAddrPort(a)
-	}
-	return net.TCPAddrFromAddrPort(a)
+	return c.dialOnce(ctx, addr)
 }

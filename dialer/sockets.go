@@ -10,8 +10,16 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// sockets asks the kernel for the sockets of a transport: those that are connected, TIME_WAIT included, or those that listen,
-// which for UDP are the bound ones that are not connected.
+// connectedStates are the states of a TCP socket that is connected, or of what is left of one.
+var connectedStates = sockdiag.StatesOf(sockdiag.Established, sockdiag.SynSent, sockdiag.SynRecv, sockdiag.NewSynRecv,
+	sockdiag.FinWait1, sockdiag.FinWait2, sockdiag.Closing, sockdiag.TimeWait, sockdiag.CloseWait, sockdiag.LastAck)
+
+// livingStates are those of a socket that exists, as opposed to what is left of one.
+var livingStates = sockdiag.StatesOf(sockdiag.Established, sockdiag.SynSent, sockdiag.SynRecv, sockdiag.FinWait1,
+	sockdiag.FinWait2, sockdiag.CloseWait, sockdiag.LastAck, sockdiag.Closing)
+
+// sockets asks the kernel for the sockets of a transport: those that are connected, TIME_WAIT included, or those that
+// listen, which for UDP are the bound ones that are not connected.
 func sockets(network string, connected bool) iter.Seq2[sockdiag.Socket, error] {
 	q := sockdiag.Query{Protocol: sockdiag.TCP, States: sockdiag.StatesOf(sockdiag.Listen)}
 	switch {
@@ -20,8 +28,7 @@ func sockets(network string, connected bool) iter.Seq2[sockdiag.Socket, error] {
 	case network == "udp":
 		q = sockdiag.Query{Protocol: sockdiag.UDP, States: sockdiag.StatesOf(sockdiag.Close)}
 	case network == "tcp" && connected:
-		q.States = sockdiag.StatesOf(sockdiag.Established, sockdiag.SynSent, sockdiag.SynRecv, sockdiag.NewSynRecv,
-			sockdiag.FinWait1, sockdiag.FinWait2, sockdiag.Closing, sockdiag.TimeWait, sockdiag.CloseWait, sockdiag.LastAck)
+		q.States = connectedStates
 	}
 	return func(yield func(sockdiag.Socket, error) bool) {
 		if network != "tcp" && network != "udp" {
@@ -39,10 +46,10 @@ func sockets(network string, connected bool) iter.Seq2[sockdiag.Socket, error] {
 	}
 }
 
-// fewestWalks and mostWalks are how often the sockets are walked where each one counts. A walk misses some: of TCP's one that is
-// just going over to TIME_WAIT; of UDP's those that share a port with others that are closed meanwhile, for the kernel hands out
-// some 260 at a time, and finds its place again by counting (udp_dump in net/ipv4/udp_diag.c). Of 2,000 on a port on which 1,500
-// others came and went, two walks missed 3 in 10,000.
+// fewestWalks and mostWalks are how often the sockets are walked where each one counts. A walk misses some: of TCP's
+// one that is just going over to TIME_WAIT; of UDP's those that share a port with others that are closed meanwhile,
+// for the kernel hands out some 260 at a time, and finds its place again by counting (udp_dump in
+// net/ipv4/udp_diag.c). Of 2,000 on a port on which 1,500 others came and went, two walks missed 3 in 10,000.
 const fewestWalks, mostWalks = 2, 12
 
 // walks calls walk, which says whether it found something that is new, until that does not happen any more.
@@ -62,9 +69,9 @@ func walks(network string, walk func() (news bool, err error)) error {
 	return nil
 }
 
-// hasSocket reports whether the kernel has a connected socket with exactly these ends. One that is bound to a device by its
-// address, and one whose local address is not known, is found by a walk, which misses nothing for it has next to nothing to
-// hand out.
+// hasSocket reports whether the kernel has a connected socket with exactly these ends. One that is bound to a device
+// by its address, and one whose local address is not known, is found by a walk, which misses nothing for it has next
+// to nothing to hand out.
 func hasSocket(network string, local, remote netip.AddrPort) (found bool, err error) {
 	protocol := sockdiag.TCP
 	if network == "udp" {

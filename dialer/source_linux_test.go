@@ -74,8 +74,8 @@ func TestSourceThatIsNotOnTheHost(t *testing.T) {
 		return
 	}
 	for _, c := range []struct{ network, to, source, fix string }{
-		{"tcp", "127.0.0.1:9000", "203.0.113.9/32", "ip addr add 203.0.113.9 dev ..."},
-		{"udp", "127.0.0.1:9000", "203.0.113.9/32", "ip route add local ... dev lo"},
+		{"tcp", "127.0.0.1:9000", "203.0.113.9/32", "ip addr add ADDRESS dev DEVICE"},
+		{"udp", "127.0.0.1:9000", "203.0.113.9/32", "ip route add local PREFIX dev lo"},
 		{"tcp", "[::1]:9000", "2001:db8::9/128", "set Dialer.FreeBind"},
 		{"udp", "[::1]:9000", "2001:db8::9/128", "set Dialer.FreeBind"},
 	} {
@@ -86,7 +86,7 @@ func TestSourceThatIsNotOnTheHost(t *testing.T) {
 				op := opError(t, d, c.network, c.to)
 				require.ErrorIs(t, op, syscall.EADDRNOTAVAIL)
 				require.NotErrorIs(t, op, tuple.ErrExhausted)
-				require.ErrorContains(t, op, "is not an address of this host")
+				require.ErrorContains(t, op, "the source address is not on this host")
 				require.ErrorContains(t, op, c.fix)
 				require.Equal(t, tuple.Stats{}, p.Stats())
 			})
@@ -122,7 +122,7 @@ func TestFreeBindWithoutPrivilege(t *testing.T) {
 		p = pool(ports, "203.0.113.9/32")
 		d = &dialer.Dialer{TCP: p, FreeBind: true}
 		op := opError(t, d, "tcp", "127.0.0.1:9000")
-		require.ErrorContains(t, op, "203.0.113.9 is not an address of this host: add a route for it")
+		require.ErrorContains(t, op, "the source address is not on this host: add a route for it")
 		require.Equal(t, tuple.Stats{}, p.Stats())
 	}
 }

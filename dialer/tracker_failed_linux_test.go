@@ -90,7 +90,7 @@ func TestTrackedDialWhoseControlPanics(t *testing.T) {
 	for _, port := range []uint16{40000, 20000} {
 		explicit(true)(t, to, port)
 		for after := range 2 {
-			p := pool(fmt.Sprint(port))
+			p := pool(fmt.Sprintf("%d-%d", port, port+1)) // the first is held
 			calls := 0
 			dial := ways["NetDialer"](t, tracker, dialer.Dialer{TCP: p, NetDialer: &net.Dialer{
 				Control: func(string, string, syscall.RawConn) error {
@@ -100,8 +100,16 @@ func TestTrackedDialWhoseControlPanics(t *testing.T) {
 					return nil
 				},
 			}})
-			require.PanicsWithValue(t, "boom", func() { dial(context.Background(), "tcp", to.addr()) })
-			require.Equal(t, tuple.Stats{Retired: after, Destinations: after}, p.Stats(), "the refused one is parked")
+			require.PanicsWithValue(t, "boom", func() {
+				for { // until the first that is tried is the held one
+					calls = 0
+					c, err := dial(context.Background(), "tcp", to.addr())
+					require.NoError(t, err)
+					resetPlain(c)
+					require.Eventually(t, func() bool { return p.Stats().InUse == 0 }, soon, time.Millisecond)
+				}
+			})
+			require.Equal(t, tuple.Stats{Taken: after, Destinations: after}, p.Stats(), "the refused one is taken")
 		}
 	}
 }

@@ -2,7 +2,10 @@ package dialer
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
@@ -11,8 +14,9 @@ import (
 )
 
 const (
-	// trackerCheck is how often a Tracker compares what it follows with the kernel's tables though no message was lost: the
-	// kernel does not say so if it has no memory for one (sock_diag_broadcast_destroy in net/core/sock_diag.c).
+	// trackerCheck is how often a Tracker compares what it follows with the kernel's tables though no message was
+	// lost: the kernel does not say so if it has no memory for one (sock_diag_broadcast_destroy in
+	// net/core/sock_diag.c).
 	trackerCheck = 5 * time.Minute
 
 	// trackerRetry is when it tries again what failed.
@@ -22,61 +26,103 @@ const (
 	trackerRoom = 1024
 )
 
-// followed is a tuple in use by a socket that the Tracker knows only by its cookie.
-type followed struct {
-	lease
-	real  tuple.Tuple // with the source address that the kernel chose; not valid if the socket was never connected
-	blind bool        // sockdiag.Lookup does not find the socket
-	seen  uint64      // the round in which the socket was last known to exist
+// follower gives back the tuples of sockets of one protocol. The zero follower does not listen yet.
+type follower struct {
+	mu       sync.Mutex
+	protocol sockdiag.Protocol
+	watcher  *sockdiag.Watcher   // nil until it listens
+	network  uint64              // its namespace
+	done     chan struct{}       // closed when the goroutine has ended
+	held     map[uint64]followed // by the cookie of the socket
+	most     int                 // how many held had room for
+	round    uint64              // how often it was compared with the kernel's tables
+	closed   bool
 }
 
-// takes returns an error if the Tracker cannot follow the socket fd.
-func (t *Tracker) takes(fd int) error {
-	t.mu.Lock()
-	closed, network := t.closed, t.network
-	t.mu.Unlock()
+// followed is a tuple in use by a socket that the follower knows only by its cookie.
+type followed struct {
+	lease
+	real   tuple.Tuple // as the kernel has it; not valid if the socket was never connected
+	device int         // the index of the one that the socket is bound to
+	seen   uint64      // the round in which the socket was last known to exist
+}
+
+// listen begins to listen to the kernel, if it does not do so yet.
+func (f *follower) listen(p sockdiag.Protocol, buffer int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return errTrackerClosed
+	case f.watcher != nil:
+		return nil
+	}
+	if inBubble() {
+		return errBubble
+	}
+	w, err := sockdiag.Watch(buffer, p)
+	if err != nil {
+		return fmt.Errorf("a Tracker cannot listen to the kernel: %w", err)
+	}
+	f.protocol, f.watcher, f.network, f.done = p, w, w.Namespace(), make(chan struct{})
+	go f.run(w)
+	return nil
+}
+
+// close ends the goroutine. It is called once.
+func (f *follower) close() {
+	f.mu.Lock()
+	f.closed = true
+	w, done := f.watcher, f.done
+	f.mu.Unlock()
+	if w != nil {
+		w.Stop()
+		<-done
+	}
+}
+
+// takes returns an error if the follower cannot follow the socket fd.
+func (f *follower) takes(fd int) error {
+	f.mu.Lock()
+	closed, network := f.closed, f.network
+	f.mu.Unlock()
 	switch {
 	case closed:
 		return errTrackerClosed
-	case !sockopt.IsTCP(fd):
-		return errMultipath
 	case network != 0 && sockopt.Namespace(fd) != network:
 		return errElsewhere
 	}
 	return nil
 }
 
-// follow makes the Tracker give the tuple back when the socket fd is gone, to which connect(2) was called before if it is to
-// be connected from real. The socket is open, so no message of its end can have come before. On an error the caller still
-// has the tuple.
-func (t *Tracker) follow(fd int, held lease, real tuple.Tuple) error {
+// follow makes the follower give the tuple back when the socket fd is gone, to which connect(2) was called before if
+// it is to be connected from real, on a device if its index is not 0. The socket is open, so no message of its end
+// can have come before. On an error the caller still has the tuple.
+func (f *follower) follow(fd int, held lease, real tuple.Tuple, device int) error {
 	cookie, err := sockopt.Cookie(fd)
 	if err != nil {
 		return err
 	}
-	f := followed{lease: held, real: real}
-	f.blind = real.IsValid() && (isOnDevice(real.Dst().Addr()) || sockopt.OnDevice(fd))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
 		return errTrackerClosed
 	}
-	if t.held == nil {
-		t.held = make(map[uint64]followed)
+	if f.held == nil {
+		f.held = make(map[uint64]followed)
 	}
-	f.seen = t.round
-	t.held[cookie] = f
-	t.most = max(t.most, len(t.held))
+	f.held[cookie] = followed{lease: held, real: real, device: device, seen: f.round}
+	f.most = max(f.most, len(f.held))
 	return nil
 }
 
-// run is the goroutine of the Tracker.
-func (t *Tracker) run(w *sockdiag.Watcher) {
-	defer close(t.done)
+// run is the goroutine of the follower.
+func (f *follower) run(w *sockdiag.Watcher) {
+	defer close(f.done)
 	defer w.Close()
 	check := time.Now().Add(trackerCheck)
 	for {
-		lost, err := w.Next(time.Until(check), func(cookie uint64) { t.destroyed(w, cookie) })
+		lost, err := w.Next(time.Until(check), func(cookie uint64) { f.destroyed(w, cookie) })
 		if errors.Is(err, os.ErrClosed) {
 			break
 		}
@@ -85,87 +131,124 @@ func (t *Tracker) run(w *sockdiag.Watcher) {
 		}
 		if lost || err != nil || !time.Now().Before(check) {
 			check = time.Now().Add(trackerCheck)
-			if !t.compare(w) {
+			if !f.compare(w) {
 				check = time.Now().Add(trackerRetry)
 			}
 		}
 	}
-	t.compare(w)
-	t.mu.Lock()
-	left := t.held
-	t.held = nil
-	t.mu.Unlock()
-	for _, f := range left {
-		f.rest(max(f.pool.CoolDown.ClosedHere, timeWait))
+	f.compare(w)
+	f.mu.Lock()
+	left := f.held
+	f.held = nil
+	f.mu.Unlock()
+	for _, one := range left {
+		one.abandon()
 	}
 }
 
 // destroyed gives back the tuple of a socket that is gone, if it was followed.
-func (t *Tracker) destroyed(w *sockdiag.Watcher, cookie uint64) {
-	if f, ok := t.drop(cookie); ok {
-		_, how, _ := f.look(w, cookie)
-		f.end(how)
+func (f *follower) destroyed(w *sockdiag.Watcher, cookie uint64) {
+	if one, ok := f.drop(cookie); ok {
+		s := f.look(one, w, cookie, 1) // the kernel says so when TIME_WAIT is to be found
+		s.giveBack(f.protocol)
 	}
 }
 
-func (t *Tracker) drop(cookie uint64) (followed, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f, ok := t.held[cookie]
+func (f *follower) drop(cookie uint64) (followed, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one, ok := f.held[cookie]
 	if !ok {
-		return f, false
+		return one, false
 	}
-	if delete(t.held, cookie); len(t.held) == 0 && t.most > trackerRoom {
-		t.held, t.most = nil, 0 // maps do not shrink
+	if delete(f.held, cookie); len(f.held) == 0 && f.most > trackerRoom {
+		f.held, f.most = nil, 0 // maps do not shrink
 	}
-	return f, true
+	return one, true
 }
 
-// look asks the kernel whether a socket exists, and if not, how its connection ended: ClosedHere if in doubt, ClosedByPeer
-// if nothing is left of it. As in endingOf, nothing counts as nothing if it was seen twice.
-func (f followed) look(w *sockdiag.Watcher, cookie uint64) (exists bool, how tuple.Ending, err error) {
-	if !f.real.IsValid() {
-		return false, tuple.NeverEstablished, nil
+// sight is what the kernel says of a socket that was followed.
+type sight struct {
+	followed
+	exists bool
+	left   sockdiag.Socket // what is left of its connection, if its State is not 0
+	err    error
+}
+
+// look asks the kernel whether a socket exists, and if not, what is left of its connection. Nothing counts as nothing
+// if it was seen so many times: see the function look.
+func (f *follower) look(one followed, w *sockdiag.Watcher, cookie uint64, times int) (s sight) {
+	s.followed = one
+	if !one.real.IsValid() {
+		return s
 	}
-	local, remote := f.real.Src(), f.real.Dst()
-	if f.blind {
-		for s, err := range w.All(sockdiag.Query{Local: sockdiag.At(local), Remote: sockdiag.At(remote)}) {
-			if err != nil || is(s, cookie) {
-				return err == nil, tuple.ClosedHere, err
+	if f.protocol == sockdiag.UDP {
+		q := sockdiag.Query{Protocol: sockdiag.UDP, Local: sockdiag.At(netip.AddrPortFrom(netip.Addr{}, one.real.Src().Port()))}
+		for socket, err := range w.All(q) {
+			if s.err = err; err != nil || socket.Cookie == cookie {
+				s.exists = err == nil
+				break
 			}
 		}
-		return false, tuple.ClosedHere, nil
+		return s
 	}
-	for range 2 {
-		s, found, err := w.Lookup(local, remote)
-		if err != nil || found {
-			return err == nil && is(s, cookie), tuple.ClosedHere, err
+	for range times {
+		socket, found, err := w.Find(sockdiag.Exact{Local: one.real.Src(), Remote: one.real.Dst(), Device: one.device})
+		if s.err = err; err != nil {
+			return s
+		}
+		if found {
+			if s.exists = is(socket, cookie); !s.exists {
+				s.left = socket
+			}
+			return s
 		}
 	}
-	return false, tuple.ClosedByPeer, nil
+	return s
+}
+
+// giveBack gives back the tuple of a socket that does not exist.
+func (s *sight) giveBack(p sockdiag.Protocol) {
+	switch {
+	case p == sockdiag.UDP:
+		s.end(ending{how: tuple.UDP})
+	case s.err != nil:
+		s.abandon()
+	case s.left.State == sockdiag.FinWait2: // TIME_WAIT is still to come
+		s.end(ending{how: tuple.ClosedHere, local: s.left.Local.Addr(), remote: s.left.Remote.Addr(), timestamps: true})
+	case s.left.State != 0:
+		s.retire(tuple.ClosedHere, currentSettings().untilFree(&s.left))
+	case !s.real.IsValid():
+		s.end(ending{how: tuple.NeverEstablished})
+	default:
+		s.end(ending{how: tuple.ClosedByPeer})
+	}
 }
 
 // is reports whether s is the socket with the cookie, and not what is left of it.
 func is(s sockdiag.Socket, cookie uint64) bool { return s.Cookie == cookie && !s.IsLeftOver() }
 
-// compare gives back the tuples of sockets that are gone, of which no message came. It reports whether all that it had to
-// ask was answered.
+// compare gives back the tuples of sockets that are gone, of which no message came. It reports whether all that it
+// had to ask was answered.
 //
-// What was followed before the question is in the answer, or gone, or it is a socket that is in no table any more, because
-// its connection failed or was reset and it is not closed yet. Only the first kind has a tuple as the kernel sees it, and
-// the last two cannot be told apart. A socket that exists may yet be missing, if others in its hash chain went while the
-// kernel walked it: so each one that is missing is asked about by itself, and an answer that was interrupted will do.
-func (t *Tracker) compare(w *sockdiag.Watcher) bool {
-	t.mu.Lock()
-	t.round++
-	round, empty := t.round, len(t.held) == 0
-	t.mu.Unlock()
+// What was followed before the question is in the answer, or gone, or it is a socket that is in no table any more,
+// because its connection failed or was reset and it is not closed yet. Only the first kind has a tuple as the kernel
+// sees it, and the last two cannot be told apart. A socket that exists may yet be missing, if others in its hash
+// chain went while the kernel walked it: so each one that is missing is asked about by itself, and an answer that was
+// interrupted will do.
+func (f *follower) compare(w *sockdiag.Watcher) bool {
+	f.mu.Lock()
+	f.round++
+	round, empty := f.round, len(f.held) == 0
+	f.mu.Unlock()
 	if empty {
 		return true
 	}
-	connected := sockdiag.StatesOf(sockdiag.Established, sockdiag.SynSent, sockdiag.SynRecv, sockdiag.FinWait1,
-		sockdiag.FinWait2, sockdiag.CloseWait, sockdiag.LastAck, sockdiag.Closing)
-	for s, err := range w.All(sockdiag.Query{States: connected}) {
+	q := sockdiag.Query{Protocol: f.protocol}
+	if f.protocol == sockdiag.TCP {
+		q.States = livingStates
+	}
+	for s, err := range w.All(q) {
 		if err != nil {
 			if !errors.Is(err, sockdiag.ErrInterrupted) {
 				return false
@@ -173,41 +256,39 @@ func (t *Tracker) compare(w *sockdiag.Watcher) bool {
 			break
 		}
 		if !s.IsLeftOver() {
-			t.mark(s.Cookie, round)
+			f.mark(s.Cookie, round)
 		}
 	}
 	all := true
-	for cookie, f := range t.missing(round) {
-		exists, how, err := f.look(w, cookie)
-		if err != nil {
+	for cookie, one := range f.missing(round) {
+		switch s := f.look(one, w, cookie, 2); {
+		case s.err != nil:
 			all = false
-			continue
-		}
-		if !exists {
-			t.drop(cookie)
-			f.end(how)
+		case !s.exists:
+			f.drop(cookie)
+			s.giveBack(f.protocol)
 		}
 	}
 	return all
 }
 
-func (t *Tracker) mark(cookie, round uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f, ok := t.held[cookie]; ok {
-		f.seen = round
-		t.held[cookie] = f
+func (f *follower) mark(cookie, round uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if one, ok := f.held[cookie]; ok {
+		one.seen = round
+		f.held[cookie] = one
 	}
 }
 
 // missing returns what was followed before the round and not seen in it.
-func (t *Tracker) missing(round uint64) map[uint64]followed {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (f *follower) missing(round uint64) map[uint64]followed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	missing := make(map[uint64]followed)
-	for cookie, f := range t.held {
-		if f.seen != round {
-			missing[cookie] = f
+	for cookie, one := range f.held {
+		if one.seen != round {
+			missing[cookie] = one
 		}
 	}
 	return missing

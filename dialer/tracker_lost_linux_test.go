@@ -302,7 +302,7 @@ func TestTrackerInTheLongRun(t *testing.T) {
 	to, at := tcpListeners(t, "127.0.0.1:999", "127.0.0.2:999", "[::1]:999", "127.0.0.3:999")
 	p := pool("1024-65535")
 	dials := []dialFunc{
-		ways["NetDialer"](t, tracker, dialer.Dialer{TCP: p}), ways["Raw"](t, tracker, dialer.Dialer{TCP: p}),
+		ways["NetDialer"](t, tracker, dialer.Dialer{TCP: p}), ways["Tracker"](t, tracker, dialer.Dialer{TCP: p}),
 	}
 	const size = 8000 // both ends are descriptors of this process
 	start, opened, checks := time.Now(), 0, 0

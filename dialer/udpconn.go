@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ephemera-go/ephemera/internal/sockopt"
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
@@ -17,8 +16,8 @@ import (
 // A UDPConn comes from a Dialer and must not be copied. It is safe for concurrent use as a net.UDPConn is. One that is
 // never closed gives its tuple back when it is garbage-collected, as its file descriptor is.
 //
-// File makes a second descriptor of the same socket. Close does not end that, and the kernel lets others have the tuple then:
-// close it first.
+// File makes a second descriptor of the same socket. Close does not end that, and the kernel lets others have the
+// tuple then: close it first.
 //
 // On Linux, what others sent to the port before the socket was connected is dropped before the dial returns. A datagram
 // that the kernel is just delivering at that instant may still come through; ReadFrom and ReadMsgUDP name its sender.
@@ -29,25 +28,30 @@ type UDPConn struct {
 	once    sync.Once
 }
 
-// untilCollected is how long the tuple of a socket that nobody closed rests at least. The collector closes the descriptor in
-// the same cycle, but not in a known order; and until then the kernel would let another socket have the same tuple.
+// untilCollected is how long the tuple of a socket that nobody closed cools down at least. The collector closes the
+// descriptor in the same cycle, but not in a known order; and until then the kernel would let another socket have the
+// same tuple.
 const untilCollected = 10 * time.Second
 
 func newUDPConn(raw *net.UDPConn, held lease) *UDPConn {
 	c := &UDPConn{UDPConn: raw, held: held}
 	if held.pool != nil {
-		// On raw and not on c, for a caller may keep only what NetConn returns.
-		c.cleanup = runtime.AddCleanup(raw, func(l lease) { l.rest(max(l.pool.CoolDown.UDP, untilCollected)) }, held)
+		// On raw and not on c, because a caller may keep only what NetConn returns.
+		c.cleanup = runtime.AddCleanup(raw, lease.collected, held)
 	}
 	return c
 }
+
+// Tuple returns the tuple of a connected socket, as its pool has it: without Sources its source is the unspecified
+// address. That of a socket from ListenPacket is the zero Tuple.
+func (c *UDPConn) Tuple() tuple.Tuple { return c.held.tuple }
 
 // NetConn returns the bare [*net.UDPConn], for code that looks for that very type. Close the UDPConn rather than it: if
 // only the bare one is closed, the tuple comes back when the UDPConn is closed or garbage-collected.
 func (c *UDPConn) NetConn() net.Conn { return c.UDPConn }
 
-// Close closes the socket and then gives its tuple back. The tuple rests as long as the pool's CoolDown says of tuple.UDP,
-// which is not at all by default.
+// Close closes the socket and then gives its tuple back. The tuple rests as long as the pool's CoolDown says of
+// tuple.UDP, which is not at all by default.
 func (c *UDPConn) Close() error {
 	closing := false
 	var err error
@@ -55,23 +59,10 @@ func (c *UDPConn) Close() error {
 		closing = true
 		err = c.UDPConn.Close() // returns when close(2) has, and no Read or Write uses the descriptor any more
 		c.cleanup.Stop()
-		c.held.end(tuple.UDP)
+		c.held.end(ending{how: tuple.UDP})
 	})
 	if !closing {
 		return c.UDPConn.Close() // the error for a socket that is closed
 	}
 	return err
-}
-
-// drain drops what has arrived at a socket that was connected just now: it came between bind(2) and connect(2), from
-// anybody. No answer to the caller is among it, for the caller has sent nothing yet.
-//
-// It takes 0.5 µs. A socket filter that drops everything until then takes 7.5 µs, as much as all the rest of the dial, and
-// is no tighter: under a flood of the very port both let through 1 to 10 datagrams in 15,000 dials (without either it is
-// 600 to 4,000), those for which the kernel had found the socket before and which it queues after. Only a filter that
-// compares the sender, and stays, is exact, at 9 µs a dial and 5 KiB a socket.
-func drain(c *net.UDPConn) {
-	if raw, err := c.SyscallConn(); err == nil {
-		raw.Control(sockopt.Drain)
-	}
 }

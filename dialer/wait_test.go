@@ -27,7 +27,7 @@ func requireExhausted(t *testing.T, err error) net.Error {
 	t.Helper()
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 	require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
-	require.ErrorContains(t, err, "(1 in use, 0 cooling down)")
+	require.ErrorContains(t, err, "(1 in use)")
 	require.ErrorContains(t, err, syscall.EADDRNOTAVAIL.Error())
 	return err.(net.Error)
 }
@@ -112,7 +112,7 @@ func TestWaitWhereOthersHoldTuples(t *testing.T) {
 	_, err := d.Dial("tcp", to.addr())
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, blind.Stats())
+	require.Equal(t, tuple.Stats{Taken: 1, Destinations: 1}, blind.Stats())
 	reset(c)
 }
 

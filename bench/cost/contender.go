@@ -44,7 +44,7 @@ func (c contender) dialer(source netip.Addr, ports alloc.Set) (dialFunc, error) 
 	case "zero":
 		return (&dialer.Dialer{}).Dial, nil
 	case "tracker":
-		return (&dialer.Dialer{Raw: new(dialer.Tracker)}).Dial, nil
+		return (&dialer.Dialer{Tracker: new(dialer.Tracker)}).Dial, nil
 	case "localaddr":
 		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: source.AsSlice()}}).Dial, nil
 	case "pool":

@@ -14,14 +14,14 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// gRPC, by WithContextDialer and Raw: with keepalive it sets TCP_USER_TIMEOUT, if the connection is a *net.TCPConn.
+// gRPC, by WithContextDialer and Tracker: with keepalive it sets TCP_USER_TIMEOUT, if the connection is a *net.TCPConn.
 func TestGRPCWithRaw(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
 	const patience = 7 * time.Second
 	d, tracker := newDialer(), newTracker(t)
-	d.Raw = tracker
+	d.Tracker = tracker
 	var dialled opened[net.Conn]
 	look := func() {
 		require.Len(t, dialled.all, each*servers)

@@ -51,7 +51,7 @@ func openMySQL(config *mysql.Config) *sql.DB {
 // go-sql-driver/mysql, by DialFunc. It switches keepalive on, which the dialer is told to leave off here, if the connection is
 // a *net.TCPConn, and looks for a syscall.Conn before it uses one again.
 func TestMySQL(t *testing.T) {
-	for name, raw := range map[string]bool{"DialContext": false, "Raw": true} {
+	for name, raw := range map[string]bool{"DialContext": false, "Tracker": true} {
 		t.Run(name, func(t *testing.T) {
 			if !netns.Isolate(t) {
 				return
@@ -61,7 +61,7 @@ func TestMySQL(t *testing.T) {
 			d := newDialer()
 			d.NetDialer = &net.Dialer{KeepAlive: -1}
 			if raw {
-				d.Raw = newTracker(t)
+				d.Tracker = newTracker(t)
 			}
 			testMySQL(t, d, at)
 		})
@@ -88,7 +88,7 @@ func testMySQL(t *testing.T, d *dialer.Dialer, at []netip.AddrPort) {
 	}
 	requireShared(t, sockdiag.TCP, at)
 	require.Len(t, dialled.all, each*servers)
-	if d.Raw != nil {
+	if d.Tracker != nil {
 		for _, c := range dialled.all {
 			require.Equal(t, 1, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
 		}

@@ -14,8 +14,9 @@ func BindPort(fd int, local netip.AddrPort) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(local)))
 }
 
-// Connect has a non-blocking socket begin to connect to remote, whose family must be the socket's. A second connect(2),
-// package net's, then waits for it: it meets EALREADY, success, or the error (__inet_stream_connect in net/ipv4/af_inet.c).
+// Connect has a non-blocking socket begin to connect to remote, whose family must be the socket's. A second
+// connect(2), package net's, then waits for it: it meets EALREADY, success, or the error (__inet_stream_connect in
+// net/ipv4/af_inet.c).
 func Connect(fd int, remote netip.AddrPort) error {
 	err := unix.Connect(fd, sockaddr(remote))
 	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {

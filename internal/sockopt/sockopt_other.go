@@ -31,6 +31,17 @@ func ShareBind(fd int) error { return errors.ErrUnsupported }
 // Lock is for Linux.
 func Lock(name string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
 
+// SharesPort reports false.
+func SharesPort(fd int) bool { return false }
+
+// SourceOf is for Linux.
+func SourceOf(fd int, remote netip.Addr, p Path) (netip.AddrPort, error) {
+	return netip.AddrPort{}, errors.ErrUnsupported
+}
+
+// IsChosen reports false.
+func IsChosen(fd int) bool { return false }
+
 // OnlyIPv6 is for Linux.
 func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 
@@ -58,8 +69,16 @@ func IsTCP(fd int) bool { return false }
 // Renew is for Linux.
 func Renew(fd int) error { return errors.ErrUnsupported }
 
-// OnDevice reports false.
-func OnDevice(fd int) bool { return false }
+// PathOf returns the zero Path.
+func PathOf(fd int) Path { return Path{} }
+
+// Index returns 0.
+func Index(device string) int { return 0 }
+
+// Source is for Linux.
+func Source(remote netip.AddrPort, p Path) (netip.Addr, error) {
+	return netip.Addr{}, errors.ErrUnsupported
+}
 
 // Read is for Linux.
 func Read(fd int) (State, error) { return State{}, errors.ErrUnsupported }

@@ -9,16 +9,17 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// ListenPorts returns the ports on which somebody listens at present, whichever process, to be taken out of a pool's Ports: a
-// dial from such a port fails in the kernel, or keeps its server from starting anew. The network is "tcp" or, where a bound
-// socket that is not connected counts as one that listens, "udp". With prefixes, it is only those that listen on an address in
-// one of them, or on all addresses; a listener on :: is taken for one on 0.0.0.0 too.
+// ListeningPorts returns the ports on which somebody listens at present, whichever process, to be taken out of a
+// pool's Ports: a dial from such a port fails in the kernel, or keeps its server from starting anew. The network is
+// "tcp" or, where a bound socket that is not connected counts as one that listens, "udp". With prefixes, it is only
+// those that listen on an address in one of them, or on all addresses; a listener on :: is taken for one on 0.0.0.0
+// too.
 //
-//	listening, err := dialer.ListenPorts("tcp")
+//	listening, err := dialer.ListeningPorts("tcp")
 //	pool := &tuple.Pool{Ports: alloc.RangeSet(1024, 65535).Difference(listening)}
 //
 // It takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace.
-func ListenPorts(network string, at ...netip.Prefix) (alloc.Set, error) {
+func ListeningPorts(network string, at ...netip.Prefix) (alloc.Set, error) {
 	var listens [1 << 16]bool
 	for s, err := range sockets(network, false) {
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// ExclusiveUDP passes over what a program without it has, and only that.
-func TestExclusiveUDPSeesOtherPrograms(t *testing.T) {
+// A UDP dial passes over the tuples of other sockets, and only over those.
+func TestUDPGuardSeesOtherPrograms(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
@@ -30,12 +30,12 @@ func TestExclusiveUDPSeesOtherPrograms(t *testing.T) {
 		foreign := &dialer.Dialer{UDP: pool("40001-40002")}
 		dialUDP(t, foreign, to.String())
 		dialUDP(t, foreign, to.String())
-		d := &dialer.Dialer{UDP: p, ExclusiveUDP: true}
+		d := &dialer.Dialer{UDP: p}
 		got := map[uint16]bool{localUDP(dialUDP(t, d, to.String())).Port(): true, localUDP(dialUDP(t, d, to.String())).Port(): true}
 		require.Equal(t, map[uint16]bool{40000: true, 40003: true}, got)
 		_, err := d.Dial("udp", to.String())
 		require.ErrorIs(t, err, tuple.ErrExhausted)
-		require.ErrorContains(t, err, "(2 in use, 2 cooling down")
+		require.ErrorContains(t, err, "(2 in use, 2 taken")
 		for range 4 {
 			dialUDP(t, d, other.String())
 		}
@@ -43,15 +43,15 @@ func TestExclusiveUDPSeesOtherPrograms(t *testing.T) {
 }
 
 // A dial that looks whether another process has a UDP tuple does not take that one's datagrams meanwhile.
-func TestExclusiveUDPTakesNobodysDatagrams(t *testing.T) {
+func TestUDPGuardTakesNobodysDatagrams(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
 	to, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9000})
 	require.NoError(t, err)
 	defer to.Close()
-	exclusive := func() *dialer.Dialer { return &dialer.Dialer{UDP: pool("20000"), ExclusiveUDP: true} }
-	c := dialUDP(t, exclusive(), to.LocalAddr().String())
+	another := func() *dialer.Dialer { return &dialer.Dialer{UDP: pool("20000")} }
+	c := dialUDP(t, another(), to.LocalAddr().String())
 	stop := make(chan struct{})
 	var others sync.WaitGroup
 	others.Go(func() {
@@ -61,7 +61,7 @@ func TestExclusiveUDPTakesNobodysDatagrams(t *testing.T) {
 				return
 			default:
 			}
-			if c, err := exclusive().Dial("udp", to.LocalAddr().String()); err == nil {
+			if c, err := another().Dial("udp", to.LocalAddr().String()); err == nil {
 				t.Error("two sockets with one tuple")
 				c.Close()
 			}
@@ -79,15 +79,15 @@ func TestExclusiveUDPTakesNobodysDatagrams(t *testing.T) {
 	others.Wait()
 }
 
-// ExclusiveUDP sees link-local sockets too, which are bound to a device.
-func TestExclusiveUDPSeesLinkLocalSockets(t *testing.T) {
+// A UDP dial sees link-local sockets too, which are bound to a device.
+func TestUDPGuardSeesLinkLocalSockets(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
 	netns.AddAddr(t, netip.MustParsePrefix("fe80::1/64"))
 	for _, sources := range [][]string{nil, {"fe80::1/128"}} {
-		one := &dialer.Dialer{UDP: pool("20000", sources...), ExclusiveUDP: true}
-		two := &dialer.Dialer{UDP: pool("20000", sources...), ExclusiveUDP: true}
+		one := &dialer.Dialer{UDP: pool("20000", sources...)}
+		two := &dialer.Dialer{UDP: pool("20000", sources...)}
 		c := dialUDP(t, one, "[fe80::2%lo]:9")
 		_, err := two.Dial("udp", "[fe80::2%lo]:9")
 		require.ErrorIs(t, err, tuple.ErrExhausted)
@@ -96,13 +96,13 @@ func TestExclusiveUDPSeesLinkLocalSockets(t *testing.T) {
 }
 
 // Dials that look at the same time from different sources do not stand in each other's way.
-func TestExclusiveUDPFromManySources(t *testing.T) {
+func TestUDPGuardLooksFromManySourcesAtATime(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
 	to := echoUDP(t, "127.0.0.1:9000").String()
 	for range 20 {
-		d := &dialer.Dialer{UDP: pool("20000", "127.0.0.16/28"), ExclusiveUDP: true}
+		d := &dialer.Dialer{UDP: pool("20000", "127.0.0.16/28")}
 		var conns [16]net.Conn
 		var errs [len(conns)]error
 		var all sync.WaitGroup

@@ -1,0 +1,132 @@
+package dialer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// call is one dial for a TCP or UDP network.
+type call struct {
+	*Dialer
+	nd      *net.Dialer
+	network string
+	udp     bool
+	pool    *tuple.Pool
+	local   netip.AddrPort // NetDialer.LocalAddr; its address is not valid, or its port is 0, where the pool chooses
+	source  netip.Addr     // the one of the pool's Sources that the caller asks for; not valid: any
+	tracker *Tracker       // of dials whose connections are bare
+	mayWait bool           // for a free tuple: every other address was tried before
+}
+
+func newCall(d *Dialer, nd *net.Dialer, network string) call {
+	udp := isUDP(network)
+	return call{Dialer: d, nd: nd, network: network, udp: udp, pool: d.pool(udp, netip.Addr{})}
+}
+
+// leaveFrom has the call leave from a NetDialer's LocalAddr.
+func (c *call) leaveFrom(addr net.Addr) error {
+	if addr == nil {
+		return nil
+	}
+	local, ok := addr.(*net.TCPAddr)
+	if c.udp {
+		var u *net.UDPAddr
+		u, ok = addr.(*net.UDPAddr)
+		local = (*net.TCPAddr)(u)
+	}
+	switch {
+	case !ok:
+		return &net.AddrError{Err: "mismatched local address type", Addr: addr.String()}
+	case local == nil:
+		return nil
+	}
+	ip := local.AddrPort().Addr().Unmap()
+	if !ip.IsValid() && len(local.IP) != 0 {
+		return &net.AddrError{Err: "invalid IP address", Addr: local.String()}
+	}
+	if ip.IsUnspecified() {
+		if c.only4() && ip.Is6() {
+			return &net.AddrError{Err: "non-IPv4 address", Addr: ip.String()}
+		}
+		ip = netip.Addr{}
+	}
+	if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
+		return fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
+	}
+	if local.Port < 0 || local.Port > 65535 {
+		return &net.AddrError{Err: "invalid port", Addr: local.String()}
+	}
+	c.setLocal(netip.AddrPortFrom(ip, uint16(local.Port)))
+	return nil
+}
+
+// setLocal has the call leave from local, whose address is not the unspecified one.
+func (c *call) setLocal(local netip.AddrPort) {
+	c.local = local
+	c.pool = c.Dialer.pool(c.udp, local.Addr())
+}
+
+// pool returns the pool of a transport for dials from a local address; not valid: the pool or the kernel chooses it.
+func (d *Dialer) pool(udp bool, local netip.Addr) *tuple.Pool {
+	p := d.TCP
+	if udp {
+		p = d.UDP
+	}
+	if p == nil {
+		return hostPool(udp, local)
+	}
+	return p
+}
+
+// transport returns "tcp" or "udp".
+func (c *call) transport() string { return c.network[:3] }
+
+func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
+
+func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
+
+// only4 and only6 report whether the network is that of one family.
+func (c *call) only4() bool { return c.network[3:] == "4" }
+func (c *call) only6() bool { return c.network[3:] == "6" }
+
+// ended returns the error that net.Dialer has for a context that has ended.
+func ended(ctx context.Context) error {
+	conn, err := plainDialer.DialContext(ctx, "tcp", "127.0.0.1:9") // it looks at ctx before it makes a socket
+	if err == nil {
+		conn.Close()
+		return ctx.Err()
+	}
+	if op, ok := err.(*net.OpError); ok {
+		return op.Err
+	}
+	return err
+}
+
+// opError makes err an error of the dial to remote. Its Source is what the caller asked for, or the pool's source, as
+// net.Dialer's errors have the LocalAddr. It has no port that was chosen at random, which would make each error
+// another one to those who count them.
+func (c *call) opError(remote netip.AddrPort, err error) error {
+	e := &net.OpError{Op: "dial", Net: c.network, Source: c.nd.LocalAddr, Err: err}
+	switch {
+	case e.Source != nil:
+	case c.local.IsValid() || c.local.Port() != 0:
+		e.Source = c.netAddr(c.local)
+	case c.source.IsValid():
+		e.Source = c.netAddr(netip.AddrPortFrom(c.source, 0))
+	}
+	if remote.IsValid() {
+		e.Addr = c.netAddr(remote)
+	}
+	return e
+}
+
+func (c *call) netAddr(a netip.AddrPort) net.Addr {
+	if c.udp {
+		return net.UDPAddrFromAddrPort(a)
+	}
+	return net.TCPAddrFromAddrPort(a)
+}

@@ -1,0 +1,161 @@
+package dialer
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ephemera-go/ephemera/internal/sockdiag"
+	"github.com/ephemera-go/ephemera/tuple"
+)
+
+// reconciling says what a comparison does beside freeing what the kernel no longer holds.
+type reconciling bool
+
+const (
+	freeOnly reconciling = false
+	takeAll  reconciling = true // take what others hold too
+)
+
+// reconcile compares the account of the attempt's destination with the kernel, unless that was done a short while
+// ago. What the kernel no longer holds is free: TIME_WAIT that never came because the peer had closed first after
+// all, what others had, what was refused. It reports whether something may be free now: it freed something, or
+// another call has just compared.
+func (a *attempt) reconcile(also reconciling) (news bool) {
+	l, dst, began := ledgerOf(a.pool), a.remote, time.Now()
+	if a.pool.Scope != nil {
+		dst = a.pool.Scope(dst)
+	}
+	mine, news, other := l.mayLook(dst, began)
+	if other != nil {
+		other.Lock() // until that has ended
+		other.Unlock()
+	}
+	if !mine {
+		return news
+	}
+	defer func() { l.looked(dst, time.Since(began)) }()
+	var v *view
+	var err error
+	if few := a.fewHeld(dst); also == freeOnly && few != nil {
+		v = a.lookUp(l, few)
+	} else if v, err = a.look(l, dst); err != nil {
+		return false
+	}
+	news = pools.FreeUnless(a.pool, dst, time.Since(began), v.holds) > 0
+	if also == takeAll {
+		v.takeAll(a.pool)
+	}
+	return news
+}
+
+// view is what the kernel has towards one destination.
+type view struct {
+	held   map[tuple.Tuple]time.Duration // by the pool's entry: until it is worth another try
+	barred map[uint16]bool               // ports that cannot be bound now
+}
+
+func (v *view) holds(t tuple.Tuple) bool {
+	_, held := v.held[t]
+	return held || v.barred[t.Src().Port()]
+}
+
+// takeAll makes taken what the pool takes for free.
+func (v *view) takeAll(p *tuple.Pool) {
+	for t, until := range v.held {
+		pools.Take(p, t, until)
+	}
+}
+
+// mostLookUps is how many tuples are looked up one by one, which takes less time than to walk the kernel's tables.
+const mostLookUps = 32
+
+// fewHeld returns the tuples towards dst that the kernel may have let go of, nil if they are many, or if only a walk
+// finds them.
+func (a *attempt) fewHeld(dst netip.AddrPort) []tuple.Tuple {
+	u := a.pool.Usage(a.remote)
+	if a.udp || a.pool.Scope != nil || !a.settings.diagnoses || u.Retired+u.Taken > mostLookUps {
+		return nil
+	}
+	few := make([]tuple.Tuple, 0, mostLookUps)
+	pools.FreeUnless(a.pool, dst, 0, func(t tuple.Tuple) bool { few = append(few, t); return true })
+	return few
+}
+
+// lookUp asks the kernel for each of these tuples.
+func (a *attempt) lookUp(l *ledger, tuples []tuple.Tuple) *view {
+	v := &view{held: map[tuple.Tuple]time.Duration{}, barred: l.barred()}
+	for _, t := range tuples {
+		if s, found := a.inKernel(t); found && !a.settings.reuses(&s) {
+			v.held[t] = a.settings.untilFree(&s)
+		}
+	}
+	return v
+}
+
+// look asks the kernel for all sockets towards dst; under a Scope, that is several destinations. A walk may miss a
+// socket that is just going over to TIME_WAIT: the kernel refuses that again.
+func (a *attempt) look(l *ledger, dst netip.AddrPort) (*view, error) {
+	v := &view{held: map[tuple.Tuple]time.Duration{}, barred: l.barred()}
+	q := sockdiag.Query{States: connectedStates}
+	if a.udp {
+		q.Protocol, q.States = sockdiag.UDP, sockdiag.StatesOf(sockdiag.Established)
+	}
+	ways := l.ways(a.remote)
+	for _, remote := range ways {
+		if a.pool.Scope == nil {
+			q.Remote = sockdiag.At(remote)
+		}
+		for s, err := range q.All() {
+			if err != nil {
+				return nil, err
+			}
+			if a.settings.reuses(&s) {
+				continue
+			}
+			until := a.settings.untilFree(&s)
+			if slices.Contains(ways, s.Remote) {
+				s.Remote = a.remote
+			}
+			if e := end(a.pool, &s); e.Dst() == dst {
+				v.held[entry(a.pool, e)] = max(v.held[entry(a.pool, e)], until)
+			}
+		}
+		if a.pool.Scope != nil {
+			break // that was everything
+		}
+	}
+	return v, nil
+}
+
+// firstWait and lastWait are when a dial that waits compares the account for the first time again, and how often it
+// does later.
+const firstWait, lastWait = 50 * time.Millisecond, time.Second
+
+// keepReconciling compares the account of the destination again and again while a dial waits, until stop is called:
+// what the kernel lets go of sooner than expected goes to those who wait.
+func (a *attempt) keepReconciling() (stop func()) {
+	of := &attempt{call: a.call, remote: a.remote, settings: a.settings} // a itself goes on when stop is called
+	var mu sync.Mutex
+	wait := firstWait
+	var timer *time.Timer // nil when it is stopped
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(wait, func() {
+		of.settings = currentSettings()
+		of.reconcile(freeOnly)
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			wait = min(2*wait, lastWait)
+			timer.Reset(wait)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+		timer = nil
+	}
+}

@@ -150,7 +150,7 @@ func (a *attempt) try(ctx context.Context, c connector, held lease) (kept lease,
 			held.abandon()
 		}
 	}()
-	lanes := a.lanes(held.tuple, held.pool)
+	lanes, twice := a.lanes(held.tuple, held.pool), false
 	for i := 0; i < len(lanes) && lanes[i] != noLane; i++ {
 		before := r
 		local, err := c.connect(ctx, held.tuple, lanes[i])
@@ -167,8 +167,12 @@ func (a *attempt) try(ctx context.Context, c connector, held lease) (kept lease,
 		if err := c.discard(); err != nil {
 			r = refusal{of: theDial, err: err, pending: true}
 		}
-		if r.of == theLane {
+		switch {
+		case r.of == theLane:
 			lanes, i = a.lanes(held.tuple, held.pool), -1
+		case r.of == theTuple && !twice && !a.leaveToKernel: // the kernel may have let go of it just now
+			twice = true
+			i--
 		}
 		if r.of == theDial || r.of == theSocket {
 			break

@@ -30,6 +30,7 @@ func (a *attempt) reconcile(also reconciling) (news bool) {
 	mine, news, other := l.mayLook(dst, began)
 	if other != nil {
 		other.Lock() // until that has ended
+		//lint:ignore SA2001 there is nothing to do then
 		other.Unlock()
 	}
 	if !mine {

@@ -97,7 +97,7 @@ func (c *farCase) open(t *testing.T) {
 	c.failures = make(map[string]int)
 	source := netip.PrefixFrom(c.wire.Near.Addr, 32).String()
 	c.dialer = &dialer.Dialer{TCP: pool(c.ports, source), NetDialer: &net.Dialer{Timeout: soon}}
-	c.wire.Far.Do(func() { c.to = serveFar(t, netip.AddrPortFrom(c.wire.Far.Addr, 0).String()) })
+	c.wire.Far.Do(func() { c.to = serveFar(t, netip.AddrPortFrom(c.wire.Far.Addr, 9000).String()) })
 }
 
 // serveFar does as it is told until the test ends.

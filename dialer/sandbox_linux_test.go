@@ -37,7 +37,7 @@ func TestSandboxThatIgnoresThePortRange(t *testing.T) {
 					return
 				}
 				to := listen(t, "tcp", "127.0.0.1:9000")
-				last := closedPort(t, "127.0.0.1")
+				last := closedPort(t, "127.0.0.2")
 				seccomp.Answer(t, unix.SYS_SETSOCKOPT, 0, portRange...)
 				pretend(t)
 				d := &dialer.Dialer{TCP: p}
@@ -57,7 +57,7 @@ func TestSandboxWithoutGetsockname(t *testing.T) {
 				return
 			}
 			to, udp := listen(t, "tcp", "127.0.0.1:9000"), echoUDP(t, "127.0.0.1:9000")
-			last := closedPort(t, "127.0.0.1")
+			last := closedPort(t, "127.0.0.2")
 			seccomp.Answer(t, unix.SYS_GETSOCKNAME, unix.EPERM)
 			d := &dialer.Dialer{TCP: p, UDP: p, NetDialer: &net.Dialer{Timeout: soon}}
 			const dials = 10

@@ -12,8 +12,9 @@ import (
 // the attempt may wait, it waits for as long as Wait and ctx allow.
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.Owner}
+	rounds := ledgerOf(a.pool).rounds.Load()
 	t, err := a.pool.TryAcquireFor(request)
-	if isUsedUp(err) && a.reconcile(freeOnly) {
+	if isUsedUp(err) && a.reconcile(freeOnly, rounds) {
 		t, err = a.pool.TryAcquireFor(request)
 	}
 	if isUsedUp(err) && ledgerOf(a.pool).relisten(a.pool, a.transport()) {

@@ -240,7 +240,7 @@ func (a *attempt) next(held lease, r refusal) bool {
 		a.leaveToKernel = true
 	}
 	if a.taken >= fewestTaken {
-		a.reconcile(takeAll)
+		a.reconcile(takeAll, l.rounds.Load())
 	}
 	return true
 }

@@ -20,6 +20,7 @@ type ledger struct {
 	host     bool                     // it is the HostPool, or one of its kind
 	followed atomic.Pointer[settings] // those that the ports of the pool follow
 
+	rounds    atomic.Uint64 // how often an account was compared with the kernel
 	mu        sync.Mutex
 	ports     alloc.Set               // what followed came to, and
 	allowed   alloc.Set               // without those on which somebody listened,

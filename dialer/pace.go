@@ -9,7 +9,8 @@ import (
 // pace is when the account of a destination may be compared with the kernel again.
 type pace struct {
 	looking *sync.Mutex // locked until the comparison that goes on has ended; nil if none does
-	ended   time.Time   // when the last one did
+	ended   time.Time   // when the last one did, and
+	rounds  uint64      // the rounds of the ledger then
 	next    time.Time
 }
 
@@ -20,27 +21,24 @@ const (
 	fewestApart  = 20
 	shortestWait = 100 * time.Microsecond
 
-	// justNow is how long ago a comparison may have ended for a dial that has found nothing free since, or so it seems.
-	justNow = 50 * time.Microsecond
-
 	// mostPaces bounds how many destinations have a pace before those whose time has come are forgotten.
 	mostPaces = 256
 )
 
-// mayLook reports whether it is the caller's turn to compare the account of dst: then it calls looked. If another
-// call has just done so, there is news; if another call is about it, that is once its lock is free. (A channel would
-// not do: it belongs to the testing/synctest bubble in which it is made.)
-func (l *ledger) mayLook(dst netip.AddrPort, now time.Time) (mine, news bool, other *sync.Mutex) {
+// mayLook reports whether it is the caller's turn to compare the account of dst: then it calls looked. The caller had found
+// nothing free after it had read the ledger's rounds. If another call has compared since, there is news; if another call is
+// about it, that is once its lock is free. (A channel would not do: it belongs to the testing/synctest bubble in which it
+// is made.)
+func (l *ledger) mayLook(dst netip.AddrPort, now time.Time, rounds uint64) (mine, news bool, other *sync.Mutex) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.paces[dst]
 	switch {
 	case p.looking != nil:
 		return false, true, p.looking
-	case p.ended.After(now): // by the clock of another bubble
-	case p.ended.After(now.Add(-justNow)):
+	case p.rounds > rounds:
 		return false, true, nil
-	case now.Before(p.next):
+	case now.Before(p.next) && !p.ended.After(now): // which would be by the clock of another bubble
 		return false, false, nil
 	}
 	if l.paces == nil {
@@ -65,7 +63,7 @@ func (l *ledger) looked(dst netip.AddrPort, took time.Duration) {
 	defer l.mu.Unlock()
 	p := l.paces[dst]
 	p.looking.Unlock()
-	p.looking, p.ended = nil, time.Now()
+	p.looking, p.ended, p.rounds = nil, time.Now(), l.rounds.Add(1)
 	p.next = p.ended.Add(max(shortestWait, fewestApart*took))
 	l.paces[dst] = p
 }

@@ -18,16 +18,16 @@ const (
 	takeAll  reconciling = true // take what others hold too
 )
 
-// reconcile compares the account of the attempt's destination with the kernel, unless that was done a short while
-// ago. What the kernel no longer holds is free: TIME_WAIT that never came because the peer had closed first after
-// all, what others had, what was refused. It reports whether something may be free now: it freed something, or
-// another call has just compared.
-func (a *attempt) reconcile(also reconciling) (news bool) {
+// reconcile compares the account of the attempt's destination with the kernel, unless that was done a short while ago.
+// What the kernel no longer holds is free: TIME_WAIT that never came because the peer had closed first after all, what
+// others had, what was refused. The rounds are those of the ledger before the caller found nothing free. It reports
+// whether something may be free now: it freed something, or another call has compared since.
+func (a *attempt) reconcile(also reconciling, rounds uint64) (news bool) {
 	l, dst, began := ledgerOf(a.pool), a.remote, time.Now()
 	if a.pool.Scope != nil {
 		dst = a.pool.Scope(dst)
 	}
-	mine, news, other := l.mayLook(dst, began)
+	mine, news, other := l.mayLook(dst, began, rounds)
 	if other != nil {
 		other.Lock() // until that has ended
 		//lint:ignore SA2001 there is nothing to do then
@@ -145,7 +145,7 @@ func (a *attempt) keepReconciling() (stop func()) {
 	defer mu.Unlock()
 	timer = time.AfterFunc(wait, func() {
 		of.settings = currentSettings()
-		of.reconcile(freeOnly)
+		of.reconcile(freeOnly, ledgerOf(of.pool).rounds.Load())
 		mu.Lock()
 		defer mu.Unlock()
 		if timer != nil {

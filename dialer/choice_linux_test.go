@@ -78,7 +78,8 @@ func TestControlMayChooseTheLocalEnd(t *testing.T) {
 		},
 		"a range of ports": {
 			func(fd int) error {
-				return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 40109<<16|40100)
+				first, last := 40100, 40109
+				return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, last<<16|first)
 			},
 			func(local netip.AddrPort) bool { return !dialer.HasRangeLane() || local.Port()/10 == 4010 },
 		},

@@ -10,7 +10,8 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// In the steady state nothing allocates: not with nothing in use, not at the edges of the list and of the bits, not full.
+// In the steady state nothing allocates: not with nothing in use, not at the edges of the list and of the bits, not
+// full.
 func TestTheSteadyStateDoesNotAllocate(t *testing.T) {
 	all := alloc.RangeSet(1024, 65535)
 	in := alloc.MustParseSet("20000-20999,!20100-20199")

@@ -16,8 +16,8 @@ type allocator interface {
 	Release(port uint16) bool
 }
 
-// nextClear is what one writes first: the ports in use as bits under a mutex, and the next free one from a random one on,
-// which is not uniform.
+// nextClear is what one writes first: the ports in use as bits under a mutex, and the next free one from a random one
+// on, which is not uniform.
 type nextClear struct {
 	mu          sync.Mutex
 	used        *bitset.BitSet

@@ -211,9 +211,9 @@ func (o *owners) leave(port uint16, who int) error {
 	return nil
 }
 
-// Every port is in use but the spare ones, and each of several goroutines releases one and at once acquires one, over and
-// over. So when one acquires, at every instant at least the port that it released itself, or one left by whoever took
-// that, is free: an acquire that fails is wrong. There is no other free port to be lucky with.
+// Every port is in use but the spare ones, and each of several goroutines releases one and at once acquires one, over
+// and over. So when one acquires, at every instant at least the port that it released itself, or one left by whoever
+// took that, is free: an acquire that fails is wrong. There is no other free port to be lucky with.
 func TestAnAcquireNeverFailsWhileAPortIsFree(t *testing.T) {
 	all := alloc.RangeSet(1024, 65535)
 	acquire := (*alloc.Ports).Acquire
@@ -290,8 +290,8 @@ func TestAnAcquireNeverFailsWhileAPortIsFree(t *testing.T) {
 	}
 }
 
-// One port is free, and it moves: the next is released before it is taken, now behind and now ahead of whoever is looking
-// for it. So there is always one to find, and a search that looks here first and there later misses it.
+// One port is free, and it moves: the next is released before it is taken, now behind and now ahead of whoever is
+// looking for it. So there is always one to find, and a search that looks here first and there later misses it.
 func TestAnAcquireFindsTheLastFreePortWhereverItMoves(t *testing.T) {
 	all, ends := alloc.RangeSet(1024, 65535), alloc.MustParseSet("1,65535")
 	for _, c := range []struct {

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// ParseSet parses a list of ports and inclusive ranges separated by commas. A range with a stride is its first port and each
-// that lies a multiple of the stride after it. Items marked with ! are left out, wherever in the list they stand:
+// ParseSet parses a list of ports and inclusive ranges separated by commas. A range with a stride is its first port
+// and each that lies a multiple of the stride after it. Items marked with ! are left out, wherever in the list they
+// stand:
 //
 //	1024-65535,!8080,!9000-9100
 //	1027-65535/16
@@ -95,8 +96,8 @@ func parsePort(s string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". The empty
-// set is the empty string.
+// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". The
+// empty set is the empty string.
 func (s Set) String() string {
 	text, _ := s.AppendText(nil)
 	return string(text)

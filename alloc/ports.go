@@ -7,8 +7,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// Ports is which ports of a Set are in use. Few of them are a short list; more are one bit a port of the set's span, and
-// Acquire, Reserve, Release and Contains take the same time at any fill, and do not allocate in the steady state.
+// Ports is which ports of a Set are in use. Few of them are a short list; more are one bit a port of the set's span,
+// and Acquire, Reserve, Release and Contains take the same time at any fill, and do not allocate in the steady state.
 //
 // Use New: the zero Ports has no port to give. A Ports must not be copied. It is safe for concurrent use, and
 // linearizable: an Acquire fails only if at some instant during the call no port was free.

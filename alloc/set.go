@@ -12,8 +12,8 @@ import (
 
 // Set is an immutable set of ports. Port 0, which names no port, is in no Set.
 //
-// The zero Set is empty. A Set may be copied, and is safe for concurrent use. Compare sets with Equal: == tells only whether
-// one is a copy of the other.
+// The zero Set is empty. A Set may be copied, and is safe for concurrent use. Compare sets with Equal: == tells only
+// whether one is a copy of the other.
 type Set struct{ m *members }
 
 // members is what the copies of a Set share.

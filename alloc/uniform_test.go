@@ -12,9 +12,10 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// notUniform returns what is wrong with the notion that each count was equally likely to be raised: the chi-square test
-// with one degree of freedom less than there are counts. Picks that stray from uniform give too large a sum of squares,
-// picks that take turns too small a one; each is rejected if it happens to uniform picks less than once in 10,000 times.
+// notUniform returns what is wrong with the notion that each count was equally likely to be raised: the chi-square
+// test with one degree of freedom less than there are counts. Picks that stray from uniform give too large a sum of
+// squares, picks that take turns too small a one; each is rejected if it happens to uniform picks less than once in
+// 10,000 times.
 func notUniform(counts []int) error {
 	n := 0
 	for _, count := range counts {
@@ -39,10 +40,9 @@ func notUniform(counts []int) error {
 // z is what a normal variable exceeds with probability 1e-4.
 const z = 3.719016
 
-// chiSquare returns, for a normal quantile z, the same quantile of the chi-square distribution with k degrees of freedom,
-// by the approximation of Wilson and Hilferty: the cube root of chi-square/k is nearly normal, with mean 1-2/9k and
-// variance 2/9k: good
-// from 10 degrees of freedom up, and on the side of accepting below.
+// chiSquare returns, for a normal quantile z, the same quantile of the chi-square distribution with k degrees of
+// freedom, by the approximation of Wilson and Hilferty: the cube root of chi-square/k is nearly normal, with mean
+// 1-2/9k and variance 2/9k: good from 10 degrees of freedom up, and on the side of accepting below.
 func chiSquare(k int, z float64) float64 {
 	if k == 0 {
 		return 0
@@ -168,8 +168,8 @@ func TestEachFreePortIsPickedAlikeInEitherForm(t *testing.T) {
 	}
 }
 
-// While ports come and go, first in first out, the rank of each pick among what is free is uniform, and so is the pair of
-// it and the rank before: the history does not tell the next pick.
+// While ports come and go, first in first out, the rank of each pick among what is free is uniform, and so is the
+// pair of it and the rank before: the history does not tell the next pick.
 func TestPicksDoNotDependOnTheHistory(t *testing.T) {
 	for i, inUse := range []int{0, 40, 90, 180} {
 		t.Logf("seed: rand.NewPCG(4, %d)", i)

@@ -68,8 +68,8 @@ func killedPredecessor(t *testing.T, to *peer, ports string, n int) (accepted []
 	return accepted
 }
 
-// A process is killed, and its successor never gets a tuple that is in TIME_WAIT, or of a socket that lives on, until it is
-// over with that; in the bind lane the kernel would let it.
+// A process is killed, and its successor never gets a tuple that is in TIME_WAIT, or of a socket that lives on, until
+// it is over with that; in the bind lane the kernel would let it.
 func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 	if ports, address, ok := strings.Cut(os.Getenv(predecessorVariable), " "); ok {
 		bePredecessor(t, ports, address)
@@ -189,7 +189,8 @@ func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
 	requireAgreement(t, "tcp", p)
 }
 
-// Connections that a server accepted on a port of the pool are tuples of the pool too, and so are connected UDP sockets.
+// Connections that a server accepted on a port of the pool are tuples of the pool too, and so are connected UDP
+// sockets.
 func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -217,8 +218,8 @@ func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 	}
 }
 
-// Where UDP sockets on a port are closed while the kernel hands out the list of them, it leaves out others. Adopt and Update find
-// those all the same, and Audit does not miss them: what lives is reserved until it is gone.
+// Where UDP sockets on a port are closed while the kernel hands out the list of them, it leaves out others. Adopt and
+// Update find those all the same, and Audit does not miss them: what lives is reserved until it is gone.
 func TestSocketsThatAWalkMisses(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -15,17 +15,18 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// The tests of this file pass on every system, and in a sandbox whose kernel is not Linux: `.ci/run gvisor` runs them there.
+// The tests of this file pass on every system, and in a sandbox whose kernel is not Linux: `.ci/run gvisor` runs them
+// there.
 
-// alone has a test meet no other program's ports: in a private network, where the system has that. EPHEMERA_SANDBOX says that
-// the whole process is in a sandbox with a network of its own.
+// alone has a test meet no other program's ports: in a private network, where the system has that. EPHEMERA_SANDBOX
+// says that the whole process is in a sandbox with a network of its own.
 func alone(t *testing.T) bool {
 	t.Helper()
 	return runtime.GOOS != "linux" || os.Getenv("EPHEMERA_SANDBOX") != "" || netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999")
 }
 
-// reached returns how many connections have reached the peer. It dials last, from an address of closedPort: the peer accepts in
-// order.
+// reached returns how many connections have reached the peer. It dials last, from an address of closedPort: the peer
+// accepts in order.
 func (p *peer) reached(t testing.TB, last string) (n int) {
 	t.Helper()
 	from, err := net.ResolveTCPAddr("tcp", last)
@@ -49,8 +50,8 @@ func (p *peer) reached(t testing.TB, last string) (n int) {
 	}
 }
 
-// requireOneConnectionADial dials some times. All dials work, and the peer sees one connection for each. One dial may find out
-// that the kernel accepts an option and ignores it, at the cost of one more.
+// requireOneConnectionADial dials some times. All dials work, and the peer sees one connection for each. One dial may
+// find out that the kernel accepts an option and ignores it, at the cost of one more.
 func requireOneConnectionADial(t *testing.T, d *dialer.Dialer, to *peer, last string) {
 	t.Helper()
 	const dials = 20
@@ -62,8 +63,8 @@ func requireOneConnectionADial(t *testing.T, d *dialer.Dialer, to *peer, last st
 	require.LessOrEqual(t, to.reached(t, last), dials+1)
 }
 
-// kindsOfPools returns pools of each kind, by their names: with the ports of the host, with the default ports, and with some that the
-// kernel chooses among and some that it does not.
+// kindsOfPools returns pools of each kind, by their names: with the ports of the host, with the default ports, and
+// with some that the kernel chooses among and some that it does not.
 func kindsOfPools() map[string]*tuple.Pool {
 	return map[string]*tuple.Pool{
 		"of the host":           nil,

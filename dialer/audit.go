@@ -20,11 +20,11 @@ const slack = time.Second
 // Audit compares what the pool holds with the sockets that the kernel has, tuple by tuple, and returns what differs,
 // in the order of Tuple.Compare. The network is "tcp" or "udp"; a nil pool means the HostPool. These differ:
 //
-//   - a tuple that is in use, and has no socket. A connection that the peer has reset and that is not closed yet is one, and
-//     one that is closed and whose Tracker has not heard of it yet;
-//   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT from which the kernel does not let a new
-//     connection have it. One that we have closed after the peer did (LAST-ACK) is so for a moment, and one whose peer closed
-//     long after us, because the pool counts from our close and the kernel from the peer's;
+//   - a tuple that is in use, and has no socket. A connection that the peer has reset and that is not closed yet is
+//     one, and one that is closed and whose Tracker has not heard of it yet;
+//   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT from which the kernel does not
+//     let a new connection have it. One that we have closed after the peer did (LAST-ACK) is so for a moment, and one
+//     whose peer closed long after us, because the pool counts from our close and the kernel from the peer's;
 //   - a tuple that cools down, and has a socket that a process holds;
 //   - a tuple with two sockets or more from the same local address and port: the kernel allows it for UDP, and under a
 //     Pool.Scope it means that two connections look the same to somebody;

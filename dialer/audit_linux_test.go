@@ -17,9 +17,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// requireAgreement requires that the kernel says what the pools say, less what may have been closed a minute ago: the pool
-// counts from the close, the kernel from the peer's. What an older kernel chose itself it keeps itself, if nobody ever saw which
-// port it was.
+// requireAgreement requires that the kernel says what the pools say, less what may have been closed a minute ago: the
+// pool counts from the close, the kernel from the peer's. What an older kernel chose itself it keeps itself, if
+// nobody ever saw which port it was.
 func requireAgreement(t testing.TB, network string, pools ...*tuple.Pool) {
 	t.Helper()
 	kernels, err := dialer.HostPorts()
@@ -52,8 +52,8 @@ func requireDifference(t testing.TB, network string, p *tuple.Pool, want dialer.
 	require.Equal(t, want, got)
 }
 
-// audited is where Audit is tried: towards and from IPv4 and IPv6, with sources and without, from the kernel's own ports and
-// from others.
+// audited is where Audit is tried: towards and from IPv4 and IPv6, with sources and without, from the kernel's own
+// ports and from others.
 func audited(t *testing.T, f func(t *testing.T, to *peer, p *tuple.Pool, port uint16)) {
 	port := uint16(0)
 	for _, to := range []*peer{listen(t, "tcp", "127.0.0.1:9000"), listen(t, "tcp", "[::1]:9000")} {
@@ -270,7 +270,8 @@ func TestAuditFindsTwoSocketsWithOneTuple(t *testing.T) {
 	}
 }
 
-// Under a Scope, connections to two destinations from one port look the same to somebody; from two addresses they do not.
+// Under a Scope, connections to two destinations from one port look the same to somebody; from two addresses they do
+// not.
 func TestAuditFollowsTheScope(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

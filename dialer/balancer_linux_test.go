@@ -23,8 +23,9 @@ import (
 // services are the addresses that a load balancer exchanges for its only backend.
 var services = [2]string{"10.96.0.10", "10.96.0.11"}
 
-// balance has a BPF program exchange the address of each service for that of the backend when a socket of this process is
-// connected, as a load balancer at the sockets does (Cilium without kube-proxy). The test is skipped without the privilege.
+// balance has a BPF program exchange the address of each service for that of the backend when a socket of this
+// process is connected, as a load balancer at the sockets does (Cilium without kube-proxy). The test is skipped
+// without the privilege.
 func balance(t *testing.T, backend netip.Addr) {
 	t.Helper()
 	program := loadProgram(t, exchange(backend))
@@ -157,8 +158,8 @@ func bpf(command uintptr, attr unsafe.Pointer, size uintptr) (int, error) {
 	return int(fd), nil
 }
 
-// balanced makes a far host whose address the services stand for, with a TCP listener on port 53, and returns pools of the near
-// host's address.
+// balanced makes a far host whose address the services stand for, with a TCP listener on port 53, and returns pools
+// of the near host's address.
 func balanced(t *testing.T) (to *peer, from func(ports string) *tuple.Pool) {
 	t.Helper()
 	pair := netns.NewVeth(t)
@@ -198,8 +199,8 @@ func TestUDPServicesWithOneBackendShareNoTuple(t *testing.T) {
 	requireNoDoubles(t, before+40)
 }
 
-// TCP connections to a service are in order: Audit finds nothing, and the tuples of two services with one backend are the other's
-// as soon as they are free.
+// TCP connections to a service are in order: Audit finds nothing, and the tuples of two services with one backend are
+// the other's as soon as they are free.
 func TestTCPServiceIsInOrder(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -110,7 +110,8 @@ func TestUDPWithoutBindNeverRunsOut(t *testing.T) {
 	}
 }
 
-// Dials inside a synctest bubble and outside find nothing free at the same time: neither waits for what belongs to the other.
+// Dials inside a synctest bubble and outside find nothing free at the same time: neither waits for what belongs to
+// the other.
 func TestDialsInABubbleAndOutsideCompareTogether(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40001") {
 		return
@@ -157,7 +158,8 @@ func TestPortsOfPastListenersAreUsed(t *testing.T) {
 	}
 }
 
-// The tuple of a UDP socket that the garbage collector has closed is free when nothing else is: the kernel has nothing there.
+// The tuple of a UDP socket that the garbage collector has closed is free when nothing else is: the kernel has
+// nothing there.
 func TestTupleOfACollectedUDPSocketIsFreeInNeed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

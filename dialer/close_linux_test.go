@@ -33,8 +33,8 @@ func awaitReset(t *testing.T, c net.Conn) {
 	require.Error(t, err)
 }
 
-// A tuple rests after its connection as the pool's CoolDown says of how that ended: ClosedHere where the kernel has TIME_WAIT
-// on this side, and only there.
+// A tuple rests after its connection as the pool's CoolDown says of how that ended: ClosedHere where the kernel has
+// TIME_WAIT on this side, and only there.
 func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -280,8 +280,8 @@ func TestConcurrentCloseGivesTheTupleBackOnce(t *testing.T) {
 	}
 }
 
-// A connection that nobody holds any more gives its tuple back as it gives back its descriptor, whichever of the two the
-// caller kept.
+// A connection that nobody holds any more gives its tuple back as it gives back its descriptor, whichever of the two
+// the caller kept.
 func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -322,8 +322,8 @@ func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) <= sockets }, soon, time.Millisecond)
 }
 
-// The tuple of a dial that nobody answered, or that was refused, rests as CoolDown says of NeverEstablished: a NAT may remember
-// it. If no packet was sent, there is nothing to be remembered.
+// The tuple of a dial that nobody answered, or that was refused, rests as CoolDown says of NeverEstablished: a NAT
+// may remember it. If no packet was sent, there is nothing to be remembered.
 func TestTupleOfAFailedDialRests(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -50,11 +50,12 @@ func (c *TCPConn) NetConn() net.Conn { return c.TCPConn }
 // connection ended:
 //
 //   - This side closed first (tuple.ClosedHere): until the kernel lets a new connection use the tuple. Linux keeps
-//     TIME_WAIT for 60 seconds. With net.ipv4.tcp_tw_reuse=1, or 2 (the default) on loopback, and TCP timestamps, that is one
-//     second (net.ipv4.tcp_tw_reuse_delay).
-//   - The peer closed first or reset the connection (tuple.ClosedByPeer): a round trip if that is noticeable, in which the
-//     kernel waits for the peer's last word; else not at all.
-//   - This side resets the connection (tuple.Reset), as Linux does of its own accord where something is left unread: not at all.
+//     TIME_WAIT for 60 seconds. With net.ipv4.tcp_tw_reuse=1, or 2 (the default) on loopback, and TCP timestamps,
+//     that is one second (net.ipv4.tcp_tw_reuse_delay).
+//   - The peer closed first or reset the connection (tuple.ClosedByPeer): a round trip if that is noticeable, in
+//     which the kernel waits for the peer's last word; else not at all.
+//   - This side resets the connection (tuple.Reset), as Linux does of its own accord where something is left unread:
+//     not at all.
 //
 // A CoolDown of the pool that is not zero wins. Without one, a dial that finds nothing free asks the kernel which
 // tuples are free after all.

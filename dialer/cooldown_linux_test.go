@@ -18,8 +18,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// waysOut are how the use of a tuple can end: by Close, or without a word to the Dialer. Each ends the use of one tuple of d.TCP
-// towards the peer.
+// waysOut are how the use of a tuple can end: by Close, or without a word to the Dialer. Each ends the use of one
+// tuple of d.TCP towards the peer.
 var waysOut = map[string]func(t *testing.T, d *dialer.Dialer, to *peer){
 	"garbage-collected": func(t *testing.T, d *dialer.Dialer, to *peer) {
 		_, err := d.Dial("tcp", to.addr())
@@ -61,8 +61,8 @@ var waysOut = map[string]func(t *testing.T, d *dialer.Dialer, to *peer){
 	},
 }
 
-// Whichever way a tuple leaves its use, it cools down for as long as the pool's CoolDown says, and is free at once where that is
-// negative.
+// Whichever way a tuple leaves its use, it cools down for as long as the pool's CoolDown says, and is free at once
+// where that is negative.
 func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 	for name, leave := range waysOut {
 		for _, ports := range []string{"40000-40009", "20000-20009"} {
@@ -101,8 +101,8 @@ func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 	}
 }
 
-// A dial that ends before a packet was sent, by a panic, an error or a context that has ended, leaves its tuple free at once,
-// whatever the CoolDown says.
+// A dial that ends before a packet was sent, by a panic, an error or a context that has ended, leaves its tuple free
+// at once, whatever the CoolDown says.
 func TestDialThatSentNothingLeavesNothing(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -153,8 +153,8 @@ func TestCancelledDialFollowsTheCoolDown(t *testing.T) {
 	}
 }
 
-// A connection by TCP_FASTOPEN_CONNECT on which nothing was written never sent a packet: its tuple cools down as CoolDown says of
-// NeverEstablished.
+// A connection by TCP_FASTOPEN_CONNECT on which nothing was written never sent a packet: its tuple cools down as
+// CoolDown says of NeverEstablished.
 func TestFastOpenThatSentNothingIsNeverEstablished(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_fastopen=5") { // 4: without a cookie
 		return

@@ -12,16 +12,16 @@
 // The zero Dialer dials whatever the zero net.Dialer can dial, at the same rate. The account follows the kernel:
 //
 //   - A tuple cools down for as long as this kernel keeps it from a new connection: see [TCPConn.Close].
-//   - Before a dial fails because nothing is free, and while it waits, the account of the destination is compared with the
-//     kernel (sock_diag). What the kernel no longer holds is free. For such questions up to two netlink sockets in each
-//     network namespace stay open until they have been idle for a while.
+//   - Before a dial fails because nothing is free, and while it waits, the account of the destination is compared
+//     with the kernel (sock_diag). What the kernel no longer holds is free. For such questions up to two netlink
+//     sockets in each network namespace stay open until they have been idle for a while.
 //   - A tuple that the kernel refuses is taken (tuple.Taken): the kernel has it for something else. It counts in no
 //     quota, and it comes back when the kernel lets go of it. How long that takes follows from its state in the kernel.
 //   - A port that the process may not bind is left out for 10 minutes.
-//   - The settings of the host (net.ipv4.ip_local_port_range, ip_local_reserved_ports, tcp_tw_reuse, tcp_tw_reuse_delay) are
-//     read again every second.
-//   - If the ports of the pool are not named, and the kernel refuses one after the other without a reason that it shows, the
-//     last try leaves the choice to the kernel, as net.Dialer does.
+//   - The settings of the host (net.ipv4.ip_local_port_range, ip_local_reserved_ports, tcp_tw_reuse,
+//     tcp_tw_reuse_delay) are read again every second.
+//   - If the ports of the pool are not named, and the kernel refuses one after the other without a reason that it
+//     shows, the last try leaves the choice to the kernel, as net.Dialer does.
 //
 // # Linux
 //

@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What varies from dial to dial stands in a parenthesis at the end of an error. Without it, the errors of one kind have one
-// text, so that logs can be grouped.
+// What varies from dial to dial stands in a parenthesis at the end of an error. Without it, the errors of one kind
+// have one text, so that logs can be grouped.
 func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 	for kind, prepare := range map[string]func(t *testing.T) (d *dialer.Dialer, network, address string){
 		"refused": func(*testing.T) (*dialer.Dialer, string, string) {
@@ -94,7 +94,8 @@ func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 	}
 }
 
-// withoutSource takes the source address out of a text where the pool has several, as package net has it in the beginning.
+// withoutSource takes the source address out of a text where the pool has several, as package net has it in the
+// beginning.
 func withoutSource(text string, p *tuple.Pool) string {
 	from, rest, found := strings.Cut(text, "->")
 	if !found || p == nil || len(p.Sources) == 0 || p.Sources[0].IsSingleIP() {

@@ -56,7 +56,8 @@ func ExampleTCPConn_Tuple() {
 	// false
 }
 
-// Four processes divide the UDP ports among them. Then no dial needs to ask the kernel whether another process has its tuple.
+// Four processes divide the UDP ports among them. Then no dial needs to ask the kernel whether another process has
+// its tuple.
 func ExampleDialer_sharedUDP() {
 	all := alloc.RangeSet(20000, 59999)
 	process := 2 // 0 to 3, from the configuration

@@ -41,7 +41,8 @@ func Example() {
 	// Output: hello <nil>
 }
 
-// The connections of a Dialer with Sources leave from each of them in turn, and share their ports among all destinations.
+// The connections of a Dialer with Sources leave from each of them in turn, and share their ports among all
+// destinations.
 func ExampleDialer_sources() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -67,7 +67,8 @@ func Drain(c *net.UDPConn) {
 	}
 }
 
-// SetReceiveBuffer makes t listen with so small a buffer that messages are lost; 0 is the usual one. Call it before its first use.
+// SetReceiveBuffer makes t listen with so small a buffer that messages are lost; 0 is the usual one. Call it before
+// its first use.
 func (t *Tracker) SetReceiveBuffer(bytes int) { t.buffer = bytes }
 
 // Rounds returns how often t compared the TCP connections that it follows with the kernel's tables.

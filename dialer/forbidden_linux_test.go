@@ -33,8 +33,8 @@ func withoutPrivilegedPorts(t *testing.T, f func()) {
 	all.Wait()
 }
 
-// A port that a policy forbids is passed over while others are free, and is not tried again soon. That holds for ports that the
-// user named, and for those of the zero Pool.
+// A port that a policy forbids is passed over while others are free, and is not tried again soon. That holds for
+// ports that the user named, and for those of the zero Pool.
 func TestForbiddenPortIsPassedOver(t *testing.T) {
 	for name, pools := range map[string]func() *tuple.Pool{
 		"named": func() *tuple.Pool { return pool("1024-3023", "127.0.0.1/32") },

@@ -22,8 +22,8 @@ import (
 // soon bounds how long a test waits for what must come about; it is no measurement.
 const soon = 20 * time.Second
 
-// TestMain has the dialer take the kernel for one before Linux 6.3 if EPHEMERA_OLD_KERNEL is set, so that all that is tested is
-// tested on its paths too: ports are bound, or left to the kernel where the pool has all of its range.
+// TestMain has the dialer take the kernel for one before Linux 6.3 if EPHEMERA_OLD_KERNEL is set, so that all that is
+// tested is tested on its paths too: ports are bound, or left to the kernel where the pool has all of its range.
 func TestMain(m *testing.M) {
 	if os.Getenv("EPHEMERA_OLD_KERNEL") != "" {
 		dialer.ForceOldKernel()

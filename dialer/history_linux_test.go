@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A port has a history in the kernel: who has bound it, and what the range was when it was used. These tests are about ports
-// whose history says another lane than the host's settings do.
+// A port has a history in the kernel: who has bound it, and what the range was when it was used. These tests are
+// about ports whose history says another lane than the host's settings do.
 
 // bindPort binds a port until the test ends, and connects to nobody.
 func bindPort(t *testing.T, port uint16, reuse int) {
@@ -29,8 +29,8 @@ func bindPort(t *testing.T, port uint16, reuse int) {
 	require.NoError(t, unix.Bind(fd, sa))
 }
 
-// A port of the range that somebody has bound is dialled from if that one shares it (SO_REUSEADDR), whether it is connected
-// elsewhere or not. If not, the port is passed over.
+// A port of the range that somebody has bound is dialled from if that one shares it (SO_REUSEADDR), whether it is
+// connected elsewhere or not. If not, the port is passed over.
 func TestPortThatSomebodyHasBound(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -84,8 +84,8 @@ func TestRangeThatIsWidenedOverBoundPorts(t *testing.T) {
 	}
 }
 
-// Where the range is narrowed while connections are open on ports that have left it, the kernel lets nobody bind those ports.
-// They are passed over, and used again when the connections are gone.
+// Where the range is narrowed while connections are open on ports that have left it, the kernel lets nobody bind
+// those ports. They are passed over, and used again when the connections are gone.
 func TestRangeThatIsNarrowedOverOpenConnections(t *testing.T) {
 	for how, change := range changes {
 		t.Run(how, func(t *testing.T) {
@@ -131,8 +131,8 @@ func fixedPort(port int) *net.Dialer {
 	}
 }
 
-// A port that the caller asks for, and shares, works as with net.Dialer while its tuple cools down in the pool: the kernel lets
-// a bound socket use a tuple in TIME_WAIT at once if both ends send timestamps.
+// A port that the caller asks for, and shares, works as with net.Dialer while its tuple cools down in the pool: the
+// kernel lets a bound socket use a tuple in TIME_WAIT at once if both ends send timestamps.
 func TestPortAskedForWorksAsWithNetDialer(t *testing.T) {
 	for _, reuse := range []int{0, 1} {
 		t.Run(fmt.Sprint("tcp_tw_reuse=", reuse), func(t *testing.T) {
@@ -170,7 +170,8 @@ func awaitTimeWaitAt(t *testing.T, tu tuple.Tuple) {
 	}, soon, time.Millisecond)
 }
 
-// A port that the caller asks for is not kept from it by TIME_WAIT that never came; a CoolDown that the user set keeps it.
+// A port that the caller asks for is not kept from it by TIME_WAIT that never came; a CoolDown that the user set
+// keeps it.
 func TestPortAskedForWhileItsTupleCoolsDown(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return

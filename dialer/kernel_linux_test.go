@@ -44,7 +44,8 @@ func rawSocket(t testing.TB, family int) int {
 	return fd
 }
 
-// blackhole returns an address that does not answer: a listener whose queue is full drops what arrives. The port may be 0.
+// blackhole returns an address that does not answer: a listener whose queue is full drops what arrives. The port may
+// be 0.
 func blackhole(t testing.TB, address string) string {
 	t.Helper()
 	family, sa := sockaddr(netip.MustParseAddrPort(address))
@@ -97,7 +98,8 @@ func openSockets(t testing.TB) int {
 	return n
 }
 
-// kernelState returns the state that the kernel has of tu, from to's address where tu leaves it open; 0 if it knows none.
+// kernelState returns the state that the kernel has of tu, from to's address where tu leaves it open; 0 if it knows
+// none.
 func kernelState(t testing.TB, tu tuple.Tuple, to *peer) sockdiag.State {
 	t.Helper()
 	src := tu.Src()

@@ -22,8 +22,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// After a hundred thousand dials that ended in every way, nothing is left: no tuple in use but those of open connections
-// and then none, no goroutine, no file descriptor; and pool and kernel agree on every tuple.
+// After a hundred thousand dials that ended in every way, nothing is left: no tuple in use but those of open
+// connections and then none, no goroutine, no file descriptor; and pool and kernel agree on every tuple.
 func TestNothingIsLeftBehind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999", "net.ipv4.tcp_max_tw_buckets=200000") {
 		return

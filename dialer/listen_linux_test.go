@@ -59,8 +59,8 @@ func TestListenPacketChoosesAPortThatIsNotThePools(t *testing.T) {
 	require.GreaterOrEqual(t, localUDP(c).Port(), uint16(65530), "not of the host's own ports, which the zero Dialer dials from")
 }
 
-// No dial leaves from the port of a listener, whichever pool it is of, while the listener lives; so the listener hears its
-// peers, all of them.
+// No dial leaves from the port of a listener, whichever pool it is of, while the listener lives; so the listener
+// hears its peers, all of them.
 func TestNoDialLeavesFromTheListenersPort(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -56,7 +56,8 @@ type questions struct {
 	asked map[uint16]int
 }
 
-// asking is a connection to a name server that counts the questions that are written to it, each with its length before it.
+// asking is a connection to a name server that counts the questions that are written to it, each with its length
+// before it.
 type asking struct {
 	net.Conn
 	q *questions
@@ -85,8 +86,8 @@ func (q *questions) resolver(h hosts) *net.Resolver {
 	return r
 }
 
-// The networks of one family ask for the records of that family alone, as net.Dialer does: a name server may take seconds to
-// say that it has no others.
+// The networks of one family ask for the records of that family alone, as net.Dialer does: a name server may take
+// seconds to say that it has no others.
 func TestNetworkOfOneFamilyAsksForItsRecordsAlone(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Threads may be in several network namespaces, each with a range of ports of its own: in each a port takes the lane that is
-// its own there.
+// Threads may be in several network namespaces, each with a range of ports of its own: in each a port takes the lane
+// that is its own there.
 func TestEachNamespaceHasItsOwnLanes(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -61,8 +61,8 @@ func TestEachNamespaceHasItsOwnLanes(t *testing.T) {
 	}
 }
 
-// A Tracker refuses what it would not hear of: sockets of another network namespace, and Multipath TCP; and all once it is
-// closed. The server sees nothing of it, and no tuple is taken.
+// A Tracker refuses what it would not hear of: sockets of another network namespace, and Multipath TCP; and all once
+// it is closed. The server sees nothing of it, and no tuple is taken.
 func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -134,7 +134,8 @@ func TestCloseOnAnotherNamespacesThread(t *testing.T) {
 	}
 }
 
-// inNamespace returns what runs a function on a thread that is in a network namespace of its own, with these ephemeral ports.
+// inNamespace returns what runs a function on a thread that is in a network namespace of its own, with these
+// ephemeral ports.
 func inNamespace(t *testing.T, ports string) (run func(func())) {
 	t.Helper()
 	todo, done := make(chan func()), make(chan error)

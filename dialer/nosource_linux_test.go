@@ -19,8 +19,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// ip runs a command of iproute2 in the private network, and skips the test where there is none, or the kernel lacks what it
-// asks for.
+// ip runs a command of iproute2 in the private network, and skips the test where there is none, or the kernel lacks
+// what it asks for.
 func ip(t *testing.T, command string, args ...any) {
 	t.Helper()
 	path, err := exec.LookPath("ip")
@@ -56,8 +56,8 @@ func onDevice(device string, sockets *atomic.Int32) *net.Dialer {
 	}}
 }
 
-// A socket that is bound to a device without a source address fails as with net.Dialer: after one try, and no tuple counts as
-// taken. By another device the same destination is in reach.
+// A socket that is bound to a device without a source address fails as with net.Dialer: after one try, and no tuple
+// counts as taken. By another device the same destination is in reach.
 func TestNoSourceOnTheDeviceIsTheError(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -106,7 +106,8 @@ func sourceError(t *testing.T, source, to string) error {
 	return err
 }
 
-// An address that duplicate address detection keeps from being used has words of its own: wait, or give another address.
+// An address that duplicate address detection keeps from being used has words of its own: wait, or give another
+// address.
 func TestTentativeSourceIsNamed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

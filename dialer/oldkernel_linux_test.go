@@ -13,8 +13,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A kernel before Linux 6.3 is left to choose among its own ports, where the pool has all of them: the pool enters what it
-// chose, to the last port towards each destination, and other programs' dials go on finding ports.
+// A kernel before Linux 6.3 is left to choose among its own ports, where the pool has all of them: the pool enters
+// what it chose, to the last port towards each destination, and other programs' dials go on finding ports.
 func TestOldKernelChoosesAndThePoolFollows(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40015") {
 		return

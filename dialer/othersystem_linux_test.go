@@ -13,8 +13,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// On another system the operating system chooses the port, and the pool keeps the account: what came out is in it, it is full
-// when it is, a dial waits, and each way out gives back what it took.
+// On another system the operating system chooses the port, and the pool keeps the account: what came out is in it, it
+// is full when it is, a dial waits, and each way out gives back what it took.
 func TestOtherSystemKeepsTheAccount(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
 		return

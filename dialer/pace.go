@@ -25,10 +25,10 @@ const (
 	mostPaces = 256
 )
 
-// mayLook reports whether it is the caller's turn to compare the account of dst: then it calls looked. The caller had found
-// nothing free after it had read the ledger's rounds. If another call has compared since, there is news; if another call is
-// about it, that is once its lock is free. (A channel would not do: it belongs to the testing/synctest bubble in which it
-// is made.)
+// mayLook reports whether it is the caller's turn to compare the account of dst: then it calls looked. The caller had
+// found nothing free after it had read the ledger's rounds. If another call has compared since, there is news; if
+// another call is about it, that is once its lock is free. (A channel would not do: it belongs to the
+// testing/synctest bubble in which it is made.)
 func (l *ledger) mayLook(dst netip.AddrPort, now time.Time, rounds uint64) (mine, news bool, other *sync.Mutex) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,8 +25,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// dialing is what one of several processes does: it dials the remotes in turn until a dial fails, or Most times, and holds all
-// connections until its input ends.
+// dialing is what one of several processes does: it dials the remotes in turn until a dial fails, or Most times, and
+// holds all connections until its input ends.
 type dialing struct {
 	Network string
 	Remotes []netip.AddrPort
@@ -124,8 +124,9 @@ func hearsNothing(c net.Conn) error {
 	return nil
 }
 
-// run has the processes dial all at once, and returns from where they did, each local end as often as there was a connection
-// from it, and what each of them ended with. All connections are open when it returns, until done is called.
+// run has the processes dial all at once, and returns from where they did, each local end as often as there was a
+// connection from it, and what each of them ended with. All connections are open when it returns, until done is
+// called.
 func run(t *testing.T, what ...dialing) (from map[string]int, ends []string, done func()) {
 	t.Helper()
 	var inputs []io.Writer
@@ -193,8 +194,8 @@ func everyPortOnce(t *testing.T, ports int, what ...dialing) {
 	}
 }
 
-// Four processes that know nothing of each other dial one destination from the same address and ports, TCP in both lanes, until
-// it is full: each port is used exactly once, and none fails before the last port is taken.
+// Four processes that know nothing of each other dial one destination from the same address and ports, TCP in both
+// lanes, until it is full: each port is used exactly once, and none fails before the last port is taken.
 func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
@@ -209,7 +210,8 @@ func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	}
 }
 
-// The kernel does not keep UDP sockets apart. A Dialer does and, with SharedUDP, slices of the ports: each port is used exactly once.
+// The kernel does not keep UDP sockets apart. A Dialer does and, with SharedUDP, slices of the ports: each port is
+// used exactly once.
 func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
@@ -230,8 +232,8 @@ func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	}
 }
 
-// 100,000 connected UDP sockets leave from one address, each answered by its own peer and nobody else's; net.Dialer stops when
-// each of the kernel's 28,232 ports has one socket.
+// 100,000 connected UDP sockets leave from one address, each answered by its own peer and nobody else's; net.Dialer
+// stops when each of the kernel's 28,232 ports has one socket.
 func TestHundredThousandUDPSockets(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds, and the files of six processes")

@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A dial tries each tuple that the kernel refuses once, though the pool would hand it out again at once (ReuseRetired), and says
-// then that none is left; TCP by every way, and UDP.
+// A dial tries each tuple that the kernel refuses once, though the pool would hand it out again at once
+// (ReuseRetired), and says then that none is left; TCP by every way, and UDP.
 func TestRefusedTupleIsTriedOnce(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -54,8 +54,8 @@ func TestRefusedTupleIsTriedOnce(t *testing.T) {
 	require.Zero(t, u.Stats().InUse)
 }
 
-// Who waits for the only tuple gets it soon after its peer has closed first, though the kernel refuses it for as long as the
-// peer's last word is under way.
+// Who waits for the only tuple gets it soon after its peer has closed first, though the kernel refuses it for as long
+// as the peer's last word is under way.
 func TestTupleInLastAckIsTriedSoonAgain(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

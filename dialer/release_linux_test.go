@@ -234,8 +234,8 @@ func TestGoexitInControl(t *testing.T) {
 	require.Zero(t, p.Stats().InUse)
 }
 
-// Cancelled at any moment, a dial either returns a connection or gives its tuple back; what the kernel keeps in TIME_WAIT
-// is retired.
+// Cancelled at any moment, a dial either returns a connection or gives its tuple back; what the kernel keeps in
+// TIME_WAIT is retired.
 func TestDialsCancelledAtRandomMoments(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return

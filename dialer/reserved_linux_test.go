@@ -75,7 +75,8 @@ func implicitDialers() map[string]*dialer.Dialer {
 	return map[string]*dialer.Dialer{"zero Dialer": {}, "zero Pool": {TCP: new(tuple.Pool), UDP: new(tuple.Pool)}}
 }
 
-// A Dialer that is in use keeps off the ports that the host reserves, or takes out of its range, from the next second on.
+// A Dialer that is in use keeps off the ports that the host reserves, or takes out of its range, from the next second
+// on.
 func TestDialerFollowsTheHostsPorts(t *testing.T) {
 	for name, d := range implicitDialers() {
 		for _, change := range []struct{ sysctl, value, off string }{

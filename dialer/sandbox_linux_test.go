@@ -23,8 +23,9 @@ import (
 // portRange is the condition that an option of IP is IP_LOCAL_PORT_RANGE.
 var portRange = []seccomp.Where{{Arg: 1, Values: []uint32{unix.IPPROTO_IP}}, {Arg: 2, Values: []uint32{unix.IP_LOCAL_PORT_RANGE}}}
 
-// Where a sandbox accepts IP_LOCAL_PORT_RANGE and ignores it, each dial makes one connection, and at most one dial makes two.
-// That holds whether the option cannot be read back, reads as if it was never set, or reads as it was asked for.
+// Where a sandbox accepts IP_LOCAL_PORT_RANGE and ignores it, each dial makes one connection, and at most one dial
+// makes two. That holds whether the option cannot be read back, reads as if it was never set, or reads as it was
+// asked for.
 func TestSandboxThatIgnoresThePortRange(t *testing.T) {
 	for name, pretend := range map[string]func(t *testing.T){
 		"cannot be read back": func(t *testing.T) { seccomp.Answer(t, unix.SYS_GETSOCKOPT, unix.ENOPROTOOPT, portRange...) },
@@ -77,8 +78,8 @@ func TestSandboxWithoutGetsockname(t *testing.T) {
 	}
 }
 
-// A kernel that answers every connect as if the tuple was taken ends a dial after a few tries. The tuples stay for those to
-// whom the kernel gives another answer.
+// A kernel that answers every connect as if the tuple was taken ends a dial after a few tries. The tuples stay for
+// those to whom the kernel gives another answer.
 func TestKernelThatRefusesEveryTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -165,8 +166,8 @@ func TestSandboxWithoutNetlinkNamesIt(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EAFNOSUPPORT)
 }
 
-// A connection that we close first cools down in the kernel's time, though the kernel cannot be asked: in the bind lane, where
-// nobody else guards TIME_WAIT, for all of it.
+// A connection that we close first cools down in the kernel's time, though the kernel cannot be asked: in the bind
+// lane, where nobody else guards TIME_WAIT, for all of it.
 func TestTimeWaitIsGuardedWithoutNetlink(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return

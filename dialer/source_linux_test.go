@@ -17,7 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// With a route for it a whole /64 serves as sources, each connection from an address of its own, in either lane, TCP and UDP.
+// With a route for it a whole /64 serves as sources, each connection from an address of its own, in either lane, TCP
+// and UDP.
 func TestWholePrefixAsSources(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

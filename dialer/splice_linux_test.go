@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// bytesRead returns how many bytes this process has had from read(2) and its like (proc_pid_io(5)). What splice(2) moves is
-// not among them, for it does not come into the process.
+// bytesRead returns how many bytes this process has had from read(2) and its like (proc_pid_io(5)). What splice(2)
+// moves is not among them, for it does not come into the process.
 func bytesRead(t *testing.T) (n int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/io")
@@ -37,8 +37,8 @@ type stream struct {
 	out *net.TCPConn
 }
 
-// io.Copy between two connections splices, wherever one of them came from, in each direction of a proxy: no byte comes into
-// the process but those that the test itself reads.
+// io.Copy between two connections splices, wherever one of them came from, in each direction of a proxy: no byte
+// comes into the process but those that the test itself reads.
 func TestCopySplices(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

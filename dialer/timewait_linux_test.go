@@ -15,7 +15,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// hangUp accepts, and closes each connection when its peer has, until the test ends. On a far host it is opened in Host.Do.
+// hangUp accepts, and closes each connection when its peer has, until the test ends. On a far host it is opened in
+// Host.Do.
 func hangUp(t *testing.T, l net.Listener) {
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -36,8 +37,8 @@ func hangUp(t *testing.T, l net.Listener) {
 	})
 }
 
-// closingFirst dials and closes first, more often than there are ports, each port again more than a second later. It returns
-// how many dials failed.
+// closingFirst dials and closes first, more often than there are ports, each port again more than a second later. It
+// returns how many dials failed.
 func closingFirst(t *testing.T, dial func(network, address string) (net.Conn, error), to string, ports int) (failed int) {
 	t.Helper()
 	for range 3 {
@@ -54,8 +55,8 @@ func closingFirst(t *testing.T, dial func(network, address string) (net.Conn, er
 	return failed
 }
 
-// Where the kernel uses a tuple again a second after TIME_WAIT began (tcp_tw_reuse), a dial does too, in both lanes: as many
-// dials work as with net.Dialer. Where it does not, none does.
+// Where the kernel uses a tuple again a second after TIME_WAIT began (tcp_tw_reuse), a dial does too, in both lanes:
+// as many dials work as with net.Dialer. Where it does not, none does.
 func TestTimeWaitIsReusedAsTheKernelDoes(t *testing.T) {
 	for _, c := range []struct {
 		reuse int
@@ -95,7 +96,8 @@ func TestTimeWaitIsReusedAsTheKernelDoes(t *testing.T) {
 	}
 }
 
-// noTimeWait is how TIME_WAIT that a pool expects does not come: the host keeps none, or the peer resets what we have closed.
+// noTimeWait is how TIME_WAIT that a pool expects does not come: the host keeps none, or the peer resets what we have
+// closed.
 var noTimeWait = map[string]func(t *testing.T, a *net.TCPConn){
 	"tcp_max_tw_buckets": func(t *testing.T, a *net.TCPConn) {
 		awaitFIN(t, a)
@@ -222,8 +224,8 @@ func TestTupleIsFreeAfterThePeersReset(t *testing.T) {
 	}
 }
 
-// A connection that the peer closed first leaves LAST-ACK for a round trip: no dial meets it, and one that waits gets the tuple
-// after that.
+// A connection that the peer closed first leaves LAST-ACK for a round trip: no dial meets it, and one that waits gets
+// the tuple after that.
 func TestTupleIsFreeARoundTripAfterThePeersClose(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

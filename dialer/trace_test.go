@@ -11,8 +11,8 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-// TestTraceSeesWhatItSeesOfNetDialer: httptrace hooks are told of the look-up and of the connection asked for, not of the
-// resolver's own connections to its name server.
+// TestTraceSeesWhatItSeesOfNetDialer: httptrace hooks are told of the look-up and of the connection asked for, not of
+// the resolver's own connections to its name server.
 func TestTraceSeesWhatItSeesOfNetDialer(t *testing.T) {
 	name := hosts{"service.test": {"127.0.0.1"}}
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -21,7 +21,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Whatever keeps a tracked dial from succeeding, its tuple comes back: with one port, who does not get it back cannot go on.
+// Whatever keeps a tracked dial from succeeding, its tuple comes back: with one port, who does not get it back cannot
+// go on.
 func TestTrackedDialThatFailsGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -79,8 +80,8 @@ func TestTrackedDialThatFailsGivesItsTupleBack(t *testing.T) {
 	require.Empty(t, tracker.Followed())
 }
 
-// A panic of the caller's Control passes through and leaves no tuple in use, in the first call and in the one for the socket
-// that takes the place of a refused one.
+// A panic of the caller's Control passes through and leaves no tuple in use, in the first call and in the one for the
+// socket that takes the place of a refused one.
 func TestTrackedDialWhoseControlPanics(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -59,8 +59,8 @@ func resetPlain(c net.Conn) {
 	c.Close()
 }
 
-// Tracked connections are plain ones, and one port serves several destinations, in both lanes and families; an exhausted
-// pool says so; and all comes back.
+// Tracked connections are plain ones, and one port serves several destinations, in both lanes and families; an
+// exhausted pool says so; and all comes back.
 func TestTrackedConnectionsShareOnePort(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -172,8 +172,8 @@ func TestTrackedTupleIsInUseWhileTheSocketIsOpen(t *testing.T) {
 	requireEmpty(t, p)
 }
 
-// Where other programs have all tuples but one, a dial finds that one, behind the descriptor that net.Dialer knows, and the
-// caller's Control has seen every socket.
+// Where other programs have all tuples but one, a dial finds that one, behind the descriptor that net.Dialer knows,
+// and the caller's Control has seen every socket.
 func TestTrackedDialMissesNoFreeTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_timestamps=0") {
 		return

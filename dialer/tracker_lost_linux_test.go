@@ -26,9 +26,9 @@ import (
 // tinyBuffer is a receive buffer that holds a handful of messages.
 const tinyBuffer = 4096
 
-// requireAsTheKernel waits until the account agrees with the kernel, tuple by tuple: what is connected to any of to is
-// followed, and nothing else is; p has as many in use; what the kernel has in TIME_WAIT is retired. It returns how many of
-// each there are.
+// requireAsTheKernel waits until the account agrees with the kernel, tuple by tuple: what is connected to any of to
+// is followed, and nothing else is; p has as many in use; what the kernel has in TIME_WAIT is retired. It returns how
+// many of each there are.
 func requireAsTheKernel(t testing.TB, tracker *dialer.Tracker, p *tuple.Pool, to ...netip.AddrPort) (connected, timeWait int) {
 	t.Helper()
 	var q sockdiag.Query
@@ -166,7 +166,8 @@ func TestTrackerRecoversFromLostMessages(t *testing.T) {
 	}
 }
 
-// dropped reports whether the kernel has dropped a message of sock_diag: the last column but one of its list of netlink sockets.
+// dropped reports whether the kernel has dropped a message of sock_diag: the last column but one of its list of
+// netlink sockets.
 func dropped() bool {
 	list, _ := os.ReadFile("/proc/net/netlink")
 	for line := range strings.Lines(string(list)) {
@@ -285,8 +286,9 @@ func TestTrackerNeedsNoPrivilege(t *testing.T) {
 	}
 }
 
-// With EPHEMERA_TRACKER_CONNECTIONS=1000000 so many connections are opened and ended, some thousand at a time, while most of
-// the kernel's messages are lost, and the account is compared with the kernel tuple by tuple, by Audit too. It takes minutes:
+// With EPHEMERA_TRACKER_CONNECTIONS=1000000 so many connections are opened and ended, some thousand at a time, while
+// most of the kernel's messages are lost, and the account is compared with the kernel tuple by tuple, by Audit too.
+// It takes minutes:
 //
 //	EPHEMERA_TRACKER_CONNECTIONS=1000000 go test ./dialer -run=TestTrackerInTheLongRun -v -timeout=1h
 func TestTrackerInTheLongRun(t *testing.T) {

@@ -310,8 +310,8 @@ func TestUDPPortOfAnotherProgramIsPassedOver(t *testing.T) {
 	require.Equal(t, tuple.Stats{Taken: 1, Destinations: 1}, p.Stats())
 }
 
-// A local port asked for by number is shared among destinations if the pool has it, and one socket's alone if no pool keeps
-// its account: the kernel would give two sockets the same tuple.
+// A local port asked for by number is shared among destinations if the pool has it, and one socket's alone if no pool
+// keeps its account: the kernel would give two sockets the same tuple.
 func TestUDPPortAskedForByNumber(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

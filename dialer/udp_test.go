@@ -15,8 +15,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What programs look for in a UDP socket is there: quic-go for instance takes its fast path where it finds these methods
-// (its OOBCapablePacketConn, and the buffers that it sets), and a resolver sends datagrams where it finds a net.PacketConn.
+// What programs look for in a UDP socket is there: quic-go for instance takes its fast path where it finds these
+// methods (its OOBCapablePacketConn, and the buffers that it sets), and a resolver sends datagrams where it finds a
+// net.PacketConn.
 var _ interface {
 	net.Conn
 	net.PacketConn

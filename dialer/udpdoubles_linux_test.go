@@ -36,8 +36,8 @@ func requireNoDoubles(t *testing.T, tuples int) {
 	require.Len(t, sockets, tuples)
 }
 
-// Two processes that know nothing of each other, and dial the same servers by UDP at the same time, never have sockets with one
-// tuple: by the kernel's own tables, and by the answers that they hear.
+// Two processes that know nothing of each other, and dial the same servers by UDP at the same time, never have
+// sockets with one tuple: by the kernel's own tables, and by the answers that they hear.
 func TestTwoProcessesDoubleNoUDPTuple(t *testing.T) {
 	for name, p := range map[string]dialing{
 		"named ports": {Ports: alloc.RangeSet(40000, 40999)},
@@ -76,8 +76,8 @@ func TestNoUDPTupleIsDoubledWithNetDialer(t *testing.T) {
 	requireNoDoubles(t, 800)
 }
 
-// Dialers with pools of their own that open and close all the time, on few ports, never have a socket that hears another's
-// answer.
+// Dialers with pools of their own that open and close all the time, on few ports, never have a socket that hears
+// another's answer.
 func TestUDPTuplesThatComeAndGoAreNotDoubled(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

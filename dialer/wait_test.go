@@ -130,7 +130,8 @@ func TestContextThatHasEndedComesFirst(t *testing.T) {
 	reset(c)
 }
 
-// A quota of the pool is what a dial waits for like a free port, but its error is not that of a plain dial that finds no port.
+// A quota of the pool is what a dial waits for like a free port, but its error is not that of a plain dial that finds
+// no port.
 func TestWaitForAQuota(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))

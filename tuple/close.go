@@ -2,9 +2,9 @@ package tuple
 
 import "fmt"
 
-// Close has the Pool hand out nothing any more: every acquire fails with ErrClosed from now on, and so do those who wait, at
-// once. What is in use or retired is given back, cools down, is found and counted as before. The error is always nil. Closing
-// a Pool again does nothing.
+// Close has the Pool hand out nothing any more: every acquire fails with ErrClosed from now on, and so do those who
+// wait, at once. What is in use or retired is given back, cools down, is found and counted as before. The error is
+// always nil. Closing a Pool again does nothing.
 func (p *Pool) Close() error {
 	st := p.ready()
 	p.init.Lock()

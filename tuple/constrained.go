@@ -6,8 +6,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// span is the numbers of a block that has a port which a request asks for, and where they lie if those of all such blocks
-// follow one another from 0.
+// span is the numbers of a block that has a port which a request asks for, and where they lie if those of all such
+// blocks follow one another from 0.
 type span struct{ begin, end, from uint64 }
 
 // spans returns those of the live sources, and how many numbers they have in all.
@@ -27,8 +27,8 @@ func (s *sources) spans(wanted *ports.Allowed) (list []span, total uint64) {
 	return list, total
 }
 
-// chooseFor is what Random and LeastUsed choose where the source that they began with has none of the ports that a asks for:
-// among the sources that have one free. It fails if none has. It looks at all sources in use towards d.
+// chooseFor is what Random and LeastUsed choose where the source that they began with has none of the ports that a
+// asks for: among the sources that have one free. It fails if none has. It looks at all sources in use towards d.
 func (d *destination) chooseFor(a *ask, pl *plan) (number uint64, ok bool) {
 	spans, total := d.from.spans(a.table)
 	var used, unfit numbers // of the numbers as they follow one another in spans

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// cooldown is the retired and the taken tuples of a shard. Those of one kind and duration come free in the order in which
-// they came, so these have a queue of their own, and the queues are a heap by what comes free first. Programs use a few
-// durations, so that adding and removing are O(1); they stay right, at O(log n), with many.
+// cooldown is the retired and the taken tuples of a shard. Those of one kind and duration come free in the order in
+// which they came, so these have a queue of their own, and the queues are a heap by what comes free first. Programs
+// use a few durations, so that adding and removing are O(1); they stay right, at O(log n), with many.
 type cooldown struct {
 	n       int       // retired and taken
 	taken   int       // taken
@@ -122,8 +122,8 @@ func (c *cooldown) dropIdle(q *restQueue) {
 	}
 }
 
-// removeIf removes the tuples towards key that drop is true for and whose time may end early: those that are retired for the
-// kernel or taken. It tells drop when that began, and looks through all of them in the shard.
+// removeIf removes the tuples towards key that drop is true for and whose time may end early: those that are retired
+// for the kernel or taken. It tells drop when that began, and looks through all of them in the shard.
 func (c *cooldown) removeIf(key dstKey, drop func(h hold, began int64) bool) {
 	if c.early != nil {
 		c.early.removeIf(key, drop, c)
@@ -150,8 +150,8 @@ func (c *cooldown) removeIf(key dstKey, drop func(h hold, began int64) bool) {
 	heap.Init(&c.queues)
 }
 
-// nextOf returns when the first tuple towards key comes free, never if none has a time. There must be one. It looks through
-// all of them in the shard, so the caller should remember the answer.
+// nextOf returns when the first tuple towards key comes free, never if none has a time. There must be one. It looks
+// through all of them in the shard, so the caller should remember the answer.
 func (c *cooldown) nextOf(key dstKey) int64 {
 	if c.early != nil {
 		return c.early.nextOf(key)

@@ -41,9 +41,9 @@ type source struct {
 	taken   *ports.Space   // nil if none ever was
 }
 
-// spares keep destinations with a few more tuples than an entry has lanes, which come and go, from allocating, and sources
-// where there are more of them than connections. A reader without the lock may still look at one that has become a spare,
-// and at what its next user stores there, until it finds that the entry has changed.
+// spares keep destinations with a few more tuples than an entry has lanes, which come and go, from allocating, and
+// sources where there are more of them than connections. A reader without the lock may still look at one that has
+// become a spare, and at what its next user stores there, until it finds that the entry has changed.
 type spares struct{ destinations, sources sync.Pool }
 
 func newDestination(key dstKey, from *sources, pl *plan) *destination {
@@ -68,15 +68,15 @@ func randomTurn(from *sources) uint64 {
 	return rand.Uint64N(from.n)
 }
 
-// free gives back the memory of d, which must hold nothing, and which no entry may refer to. A spare keeps its maps, which
-// are empty and small by then.
+// free gives back the memory of d, which must hold nothing, and which no entry may refer to. A spare keeps its maps,
+// which are empty and small by then.
 func (d *destination) free(pl *plan) {
 	d.from, d.next, d.waiters, d.peak = nil, 0, nil, 0
 	pl.spares.destinations.Put(d)
 }
 
-// acquire takes a free port of the source whose turn it is, or of the next one that has any. It fails only when no source
-// has.
+// acquire takes a free port of the source whose turn it is, or of the next one that has any. It fails only when no
+// source has.
 func (d *destination) acquire(pl *plan, r uint64) (hold, bool) {
 	n := d.from.n
 	if d.full.n == n {
@@ -92,8 +92,8 @@ func (d *destination) acquire(pl *plan, r uint64) (hold, bool) {
 	return holdOf(number, port), true
 }
 
-// acquireFor takes a free port as a asks for it, from the source start or the next one that will do. It fails only if none
-// will.
+// acquireFor takes a free port as a asks for it, from the source start or the next one that will do. It fails only if
+// none will.
 func (d *destination) acquireFor(a *ask, start uint64, pl *plan) (hold, bool) {
 	n := d.from.n
 	if a.src != (addr{}) {

@@ -22,8 +22,9 @@ const (
 	UDP
 )
 
-// CoolDown says for each Ending how long a tuple rests after it. If negative, it is free at once. The zero value of each
-// field is the default, which suits a host that owns its source addresses; behind a NAT see AzureNAT and RFC6888.
+// CoolDown says for each Ending how long a tuple rests after it. If negative, it is free at once. The zero value of
+// each field is the default, which suits a host that owns its source addresses; behind a NAT see AzureNAT and
+// RFC6888.
 type CoolDown struct {
 	// ClosedHere is 60 seconds by default: the TIME_WAIT of Linux.
 	ClosedHere time.Duration
@@ -32,9 +33,9 @@ type CoolDown struct {
 	// 9293, 3.6.1; RFC 6191).
 	ClosedByPeer time.Duration
 
-	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on purpose). By
-	// RFC 9293 a reset leaves no state, but nothing acknowledges it: if it is lost, the peer goes on with a connection that a new
-	// one of the same tuple runs into.
+	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on
+	// purpose). By RFC 9293 a reset leaves no state, but nothing acknowledges it: if it is lost, the peer goes on with a
+	// connection that a new one of the same tuple runs into.
 	Reset time.Duration
 
 	// NeverEstablished is none by default: there is nothing to be remembered.
@@ -44,9 +45,9 @@ type CoolDown struct {
 	UDP time.Duration
 }
 
-// AzureNAT returns what suits a host behind Azure's NAT gateway: for how long the gateway itself holds a port back from the
-// same destination, by how the connection ended. That is 65 seconds for TCP FIN, whoever sent it, 16 for TCP RST, 30 for TCP
-// half open, and 65 for UDP (Microsoft's "Azure NAT Gateway resource", Port Reuse Timers).
+// AzureNAT returns what suits a host behind Azure's NAT gateway: for how long the gateway itself holds a port back
+// from the same destination, by how the connection ended. That is 65 seconds for TCP FIN, whoever sent it, 16 for TCP
+// RST, 30 for TCP half open, and 65 for UDP (Microsoft's "Azure NAT Gateway resource", Port Reuse Timers).
 func AzureNAT() CoolDown {
 	return CoolDown{
 		ClosedHere: 65 * time.Second, ClosedByPeer: 65 * time.Second, Reset: 16 * time.Second,
@@ -54,9 +55,9 @@ func AzureNAT() CoolDown {
 	}
 }
 
-// RFC6888 returns what REQ-8 of RFC 6888 asks of a carrier-grade NAT: a port is not given to another mapping until 120
-// seconds, one maximum segment lifetime, have passed, however the last one ended. It makes no use of the exceptions that the
-// RFC allows.
+// RFC6888 returns what REQ-8 of RFC 6888 asks of a carrier-grade NAT: a port is not given to another mapping until
+// 120 seconds, one maximum segment lifetime, have passed, however the last one ended. It makes no use of the
+// exceptions that the RFC allows.
 func RFC6888() CoolDown {
 	const d = 120 * time.Second
 	return CoolDown{ClosedHere: d, ClosedByPeer: d, Reset: d, NeverEstablished: d, UDP: d}

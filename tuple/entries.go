@@ -5,12 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// entries is the destinations of one family in a shard: a hash table with linear probing, whose slots hold the few tuples
-// that most destinations have. It is words without pointers, for the collector to pass over, and gives memory back as it
-// empties.
+// entries is the destinations of one family in a shard: a hash table with linear probing, whose slots hold the few
+// tuples that most destinations have. It is words without pointers, for the collector to pass over, and gives memory
+// back as it empties.
 //
-// Changes need the shard's lock. Reads do not: what they look at is stored atomically, and those that saw it out of order,
-// because an entry moved meanwhile, find seq changed.
+// Changes need the shard's lock. Reads do not: what they look at is stored atomically, and those that saw it out of
+// order, because an entry moved meanwhile, find seq changed.
 type entries struct {
 	slots atomic.Pointer[slots]
 	seq   atomic.Uint64 // odd while entries move, or become or cease to be large; not when one is added
@@ -19,9 +19,9 @@ type entries struct {
 	large int // how many have a destination of their own
 }
 
-// slots is the table of entries, replaced when it grows or shrinks. A slot is the words of its key, one for IPv4 and three
-// for IPv6, the last of which has the meta bits too and is 0 if the slot is empty, and then the lanes: so 32 or 48 bytes.
-// It goes by the index of that last word, which is where its entry begins.
+// slots is the table of entries, replaced when it grows or shrinks. A slot is the words of its key, one for IPv4 and
+// three for IPv6, the last of which has the meta bits too and is 0 if the slot is empty, and then the lanes: so 32 or
+// 48 bytes. It goes by the index of that last word, which is where its entry begins.
 type slots struct {
 	words    []uint64
 	n        int
@@ -66,7 +66,8 @@ func (s *slots) key(i int) dstKey {
 	return dstKey{s.words[i-2], s.words[i-1], last}
 }
 
-// find returns the slot of key, and if there is none an empty one where it can be added. It may be called without the lock.
+// find returns the slot of key, and if there is none an empty one where it can be added. It may be called without the
+// lock.
 func (s *slots) find(key dstKey, hash uint64) (i int, found bool) {
 	i = s.home(hash)
 	for range s.n {

@@ -2,11 +2,11 @@ package tuple
 
 import "sync/atomic"
 
-// entry is what a slot says of its destination: the last word of the key with the meta bits, and the lanes. A lane is the
-// hold of a tuple; one without a port is free. A large entry has a destination of its own instead.
+// entry is what a slot says of its destination: the last word of the key with the meta bits, and the lanes. A lane is
+// the hold of a tuple; one without a port is free. A large entry has a destination of its own instead.
 //
-// All of it is stored atomically, for those who read without the lock. A hold does not change its lane, and a lane is taken
-// only when all before it are.
+// All of it is stored atomically, for those who read without the lock. A hold does not change its lane, and a lane is
+// taken only when all before it are.
 type entry [1 + laneCount]uint64
 
 // The meta bits, below the key in its last word.
@@ -81,8 +81,8 @@ func (en *entry) freeLaneFrom(j int) int {
 	return -1
 }
 
-// take takes a free port of a source into the free lane j: it was the source's turn. The ports are more than the lanes, so
-// none else can keep it from finding one.
+// take takes a free port of a source into the free lane j: it was the source's turn. The ports are more than the
+// lanes, so none else can keep it from finding one.
 func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) hold {
 	last := en.raised(j)
 	if from.n > 1 {
@@ -102,8 +102,8 @@ func (en *entry) take(j int, number uint64, from *sources, pl *plan, r uint64) h
 	}
 }
 
-// reserve takes h, which is not in, into the first free lane. If that is the one that tells whose turn it is, another free
-// one has to tell it from now on. It fails if there is none.
+// reserve takes h, which is not in, into the first free lane. If that is the one that tells whose turn it is, another
+// free one has to tell it from now on. It fails if there is none.
 func (en *entry) reserve(h hold) bool {
 	j := en.freeLane()
 	if j < 0 {

@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// ErrExhausted is what errors.Is finds in the error of an acquire for which no tuple was free, whatever else went wrong.
+// ErrExhausted is what errors.Is finds in the error of an acquire for which no tuple was free, whatever else went
+// wrong.
 var ErrExhausted = errors.New("no free local port")
 
-// ErrQuota is what errors.Is finds in the error of an acquire that a quota of the Pool stood in the way of, whatever else went
-// wrong.
+// ErrQuota is what errors.Is finds in the error of an acquire that a quota of the Pool stood in the way of, whatever
+// else went wrong.
 var ErrQuota = errors.New("the quota is used up")
 
 // ErrClosed is what errors.Is finds in the error of an acquire from a Pool that is closed, or was while it waited.
 var ErrClosed = errors.New("the pool is closed")
 
-// ErrQueueFull is what errors.Is finds, beside ErrExhausted or ErrQuota, in the error of an Acquire that was not let in to wait
-// because MaxWaiters others were waiting already, or that made room for one of an owner with fewer.
+// ErrQueueFull is what errors.Is finds, beside ErrExhausted or ErrQuota, in the error of an Acquire that was not let
+// in to wait because MaxWaiters others were waiting already, or that made room for one of an owner with fewer.
 var ErrQueueFull = errors.New("too many are waiting already")
 
-// ExhaustedError is the error of an acquire for which no tuple was free: errors.Is finds ErrExhausted in it, and what Err
-// wraps.
+// ExhaustedError is the error of an acquire for which no tuple was free: errors.Is finds ErrExhausted in it, and what
+// Err wraps.
 type ExhaustedError struct {
 	Dst     netip.AddrPort // the destination asked for
 	InUse   int            // tuples in use towards Dst
@@ -37,8 +38,8 @@ type ExhaustedError struct {
 //
 //	no free local port: context deadline exceeded (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)
 //
-// What varies from call to call stands in the parentheses, at the end. Counts other than that of the tuples in use are left
-// out if they are 0.
+// What varies from call to call stands in the parentheses, at the end. Counts other than that of the tuples in use
+// are left out if they are 0.
 func (e *ExhaustedError) Error() string {
 	b := new(strings.Builder)
 	begin(b, ErrExhausted.Error(), e.Err)
@@ -86,7 +87,8 @@ func (e *ExhaustedError) Unwrap() error { return e.Err }
 // Timeout reports whether the error is that of a deadline which passed while waiting, as in [net.Error].
 func (e *ExhaustedError) Timeout() bool { return isTimeout(e.Err) }
 
-// QuotaError is the error of an acquire that a quota stood in the way of: errors.Is finds ErrQuota in it, and what Err wraps.
+// QuotaError is the error of an acquire that a quota stood in the way of: errors.Is finds ErrQuota in it, and what
+// Err wraps.
 type QuotaError struct {
 	Dst     netip.AddrPort // the destination asked for
 	Quota   string         // the field of Pool that says so: MaxPerOwner, MaxTuples or MaxPerDestination

@@ -8,7 +8,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A crawler's tenants each leave from an address of their own out of a /64, which costs no more memory than one address.
+// A crawler's tenants each leave from an address of their own out of a /64, which costs no more memory than one
+// address.
 func ExampleStickyOwner() {
 	pool := tuple.Pool{
 		Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8:0:1::/64")},

@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// owners is who holds what, claimed by compare-and-swap: it notices a tuple that is held twice while it is, and one that
-// comes back though nobody held it.
+// owners is who holds what, claimed by compare-and-swap: it notices a tuple that is held twice while it is, and one
+// that comes back though nobody held it.
 type owners struct {
 	slots []atomic.Int32
 	base  netip.Addr
@@ -114,8 +114,8 @@ func TestTupleIsNeverHeldTwice(t *testing.T) {
 	}
 }
 
-// As many hold one tuple at most as there are tuples, so everybody must always find one: an acquire fails only if nothing
-// is free at any source.
+// As many hold one tuple at most as there are tuples, so everybody must always find one: an acquire fails only if
+// nothing is free at any source.
 func TestAcquireDoesNotFailWhileAnythingIsFree(t *testing.T) {
 	for _, sources := range []string{"192.0.2.0/32", "192.0.2.0/31", "192.0.2.0/30"} {
 		p := &tuple.Pool{Sources: prefixes(sources), Ports: alloc.RangeSet(5000, 5000)}

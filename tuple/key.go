@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// dstKey names a destination in words that compare and hash fast. An IPv4 one takes only the last: address<<32 | port<<16.
-// An IPv6 one has the address in the first two and port<<16 in the last.
+// dstKey names a destination in words that compare and hash fast. An IPv4 one takes only the last: address<<32 |
+// port<<16. An IPv6 one has the address in the first two and port<<16 in the last.
 type dstKey struct{ hi, lo, last uint64 }
 
 func dstKeyOf(a addr, port uint16) dstKey {

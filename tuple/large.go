@@ -29,8 +29,8 @@ func (e *entries) enlarge(at place, pl *plan) *destination {
 	return d
 }
 
-// reduce drops the destination of a large entry if nobody waits, nothing is taken and no more than one tuple is in use or
-// retired, and the entry if none is.
+// reduce drops the destination of a large entry if nobody waits, nothing is taken and no more than one tuple is in
+// use or retired, and the entry if none is.
 func (e *entries) reduce(at place, d *destination, pl *plan) {
 	held := d.inUse + d.retired
 	if held == 0 {

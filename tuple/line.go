@@ -7,8 +7,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// flow is the waiters who ask for the same: what keeps one of them waiting keeps them all, so that they wait as one, behind
-// the first who came.
+// flow is the waiters who ask for the same: what keeps one of them waiting keeps them all, so that they wait as one,
+// behind the first who came.
 type flow struct {
 	class
 	sh      *shard
@@ -33,7 +33,8 @@ func (f *flow) arrival() uint64 { return f.first().arrival }
 func (f *flow) position() *int  { return &f.at }
 func (f *flow) moveTo(l *line)  { f.line.remove(f); l.add(f) }
 
-// line is flows that wait for one thing, in order of arrival: for a destination, or for what an owner needs of the quotas.
+// line is flows that wait for one thing, in order of arrival: for a destination, or for what an owner needs of the
+// quotas.
 type line struct {
 	flows queue[*flow]
 	crowd *crowd
@@ -98,9 +99,9 @@ func (c *crowd) add(owner string, count int) {
 	c.with[is]++
 }
 
-// displaced returns who makes room for one more of an owner where all places are taken: the newest waiter of those who have
-// most of them (longest queue drop), if that is at least two more than this owner has; else nil. So a place goes to where it
-// evens things out, and an owner who floods the line keeps nobody else from it.
+// displaced returns who makes room for one more of an owner where all places are taken: the newest waiter of those
+// who have most of them (longest queue drop), if that is at least two more than this owner has; else nil. So a place
+// goes to where it evens things out, and an owner who floods the line keeps nobody else from it.
 func (c *crowd) displaced(owner string) *waiter {
 	for c.with[c.most] == 0 {
 		c.most--

@@ -92,7 +92,8 @@ func TestPoolIsLinearizable(t *testing.T) {
 	}
 }
 
-// record lets clients loose on p, one of which may change the sources while others wait, and returns what they did, with the ticks of a counter for a clock.
+// record lets clients loose on p, one of which may change the sources while others wait, and returns what they did,
+// with the ticks of a counter for a clock.
 func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []porcupine.Operation {
 	base := p.Sources[0].Addr().As4()
 	nth := func(n int) tuple.Tuple {

@@ -3,7 +3,8 @@ package tuple
 import "sync/atomic"
 
 // This is Contains without the lock: what it reads is stored atomically, and counters tell whether it still belonged
-// together when the last of it was read. Where they do not say so, the answer is not known, and Contains takes the lock.
+// together when the last of it was read. Where they do not say so, the answer is not known, and Contains takes the
+// lock.
 
 // has is contains without the lock. It does not always know: not while entries move, not of a destination's second
 // source, and not when something has just cooled down.

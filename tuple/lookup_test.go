@@ -17,9 +17,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Contains takes no lock as a rule. It must see each tuple that is held all the while, and none that never is, whatever
-// happens around it: entries of the same shard come, go and move; its own destination gets more tuples than an entry has
-// lanes, and bits instead of a list, and loses them again.
+// Contains takes no lock as a rule. It must see each tuple that is held all the while, and none that never is,
+// whatever happens around it: entries of the same shard come, go and move; its own destination gets more tuples than
+// an entry has lanes, and bits instead of a list, and loses them again.
 func TestContainsSeesWhatIsHeldAllTheWhile(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/31", "2001:db8::/127")}
 	var held, never []tuple.Tuple
@@ -309,8 +309,8 @@ func TestContainsSeesAnEntryThatMoves(t *testing.T) {
 	t.Logf("looked at it %d times", seen)
 }
 
-// The first source of a large destination empties and another one takes its place. A reader without the lock who saw the
-// name of the one before must not answer by the ports of the other.
+// The first source of a large destination empties and another one takes its place. A reader without the lock who saw
+// the name of the one before must not answer by the ports of the other.
 func TestContainsDoesNotAnswerForAnotherSource(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
 	at := func(source byte, port uint16) tuple.Tuple {

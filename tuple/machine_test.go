@@ -18,8 +18,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// TestPoolIsTheStateMachine runs every operation of a Pool, in any order, beside world, which does the same slowly. The long
-// mode:
+// TestPoolIsTheStateMachine runs every operation of a Pool, in any order, beside world, which does the same slowly.
+// The long mode:
 //
 //	go test ./tuple -run StateMachine -rapid.checks=20000 -rapid.steps=100
 func TestPoolIsTheStateMachine(t *testing.T) {
@@ -37,7 +37,8 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 	})
 }
 
-// inBubble runs f, which may panic, as rapid's failures do, with a clock of its own. Rapid itself must have the real one.
+// inBubble runs f, which may panic, as rapid's failures do, with a clock of its own. Rapid itself must have the real
+// one.
 func inBubble(t *testing.T, f func()) {
 	var failed any
 	synctest.Test(t, func(*testing.T) {
@@ -237,8 +238,8 @@ func (m *machine) disperse() {
 	}
 }
 
-// serve enters what those in line were given, and checks that it was given in order of arrival, and that nobody waits for what
-// there is.
+// serve enters what those in line were given, and checks that it was given in order of arrival, and that nobody waits
+// for what there is.
 func (m *machine) serve(t *rapid.T) {
 	synctest.Wait()
 	m.expire()
@@ -277,7 +278,8 @@ func (m *machine) drawTuple(t *rapid.T) tuple.Tuple {
 	return tuple.From(netip.AddrPortFrom(src, port), rapid.SampledFrom(machineDsts).Draw(t, "dst"))
 }
 
-// Retire ends the use of a tuple: without a cool-down, with one, with that of how it ended, or for as long as the kernel holds it.
+// Retire ends the use of a tuple: without a cool-down, with one, with that of how it ended, or for as long as the
+// kernel holds it.
 func (m *machine) Retire(t *rapid.T) {
 	u := m.drawTuple(t)
 	h := m.held[m.key(u)]

@@ -234,8 +234,8 @@ func TestReserveAndRetireDoNotAllocateInTheSteadyState(t *testing.T) {
 	})
 }
 
-// A destination of several sources that falls to one tuple or none keeps its empty maps, of sources and of full ones, for
-// when it is large again.
+// A destination of several sources that falls to one tuple or none keeps its empty maps, of sources and of full ones,
+// for when it is large again.
 func TestDestinationThatChangesItsFormDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -8,8 +8,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// model is a Pool that is slow and obviously right: every source address is enumerated, and every tuple that is held has
-// an entry in one map.
+// model is a Pool that is slow and obviously right: every source address is enumerated, and every tuple that is held
+// has an entry in one map.
 type model struct {
 	any     bool                // no Sources
 	sources map[netip.Addr]bool // nil: all of wide

@@ -2,8 +2,8 @@ package tuple
 
 import "math/bits"
 
-// numbers is a set of the numbers of sources: a bitset of which only the words that are not 0 exist, for the numbers of an
-// IPv6 prefix are large.
+// numbers is a set of the numbers of sources: a bitset of which only the words that are not 0 exist, for the numbers
+// of an IPv6 prefix are large.
 type numbers struct {
 	n     uint64
 	words shrinking[uint64, uint64]

@@ -1,12 +1,12 @@
 package tuple
 
-// The peak of a destination is the most tuples held towards it at once since it last held none. A large destination has a
-// field for it. An entry has it in its meta bits, and takes no step more for it than to compare: as a lane is taken only
-// when all before it are, taking one that was never taken before makes a new peak, and nothing else does.
+// The peak of a destination is the most tuples held towards it at once since it last held none. A large destination
+// has a field for it. An entry has it in its meta bits, and takes no step more for it than to compare: as a lane is
+// taken only when all before it are, taking one that was never taken before makes a new peak, and nothing else does.
 //
-// A large destination that becomes small again may bring a peak that the meta bits have no room for. They are 0 then, and it
-// lies in the last lane, as the number of a hold without a port, for which nobody looks. The entry has a lane less, and
-// becomes large again the sooner.
+// A large destination that becomes small again may bring a peak that the meta bits have no room for. They are 0 then,
+// and it lies in the last lane, as the number of a hold without a port, for which nobody looks. The entry has a lane
+// less, and becomes large again the sooner.
 
 // The highest peak in the meta bits.
 const mostPeak = 1<<8 - 1

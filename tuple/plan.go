@@ -13,8 +13,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// plan is what the fields of a Pool come to, and the sources that it has at present. It does not change: other sources make
-// another plan.
+// plan is what the fields of a Pool come to, and the sources that it has at present. It does not change: other
+// sources make another plan.
 type plan struct {
 	v4, v6     sources
 	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no hooks, nothing reused, not closed

@@ -22,9 +22,9 @@ const (
 	// wherever it goes. A request without one is served as by Rotate.
 	//
 	// Both sticky policies take another source, again the same one each time, while the first has no free port. When a
-	// prefix is added to the list or taken out, only as many destinations or owners change theirs as fall to it or fell to it
-	// (rendezvous hashing); a prefix that is cut up counts as others. List single addresses if they come and go one by one. The
-	// hash is keyed anew in each Pool.
+	// prefix is added to the list or taken out, only as many destinations or owners change theirs as fall to it or fell
+	// to it (rendezvous hashing); a prefix that is cut up counts as others. List single addresses if they come and go
+	// one by one. The hash is keyed anew in each Pool.
 	StickyOwner
 
 	// Random takes each source with the same probability.
@@ -34,8 +34,8 @@ const (
 // stickyTries is how many sources a sticky policy names in order, before those with a free port are taken in turn.
 const stickyTries = 8
 
-// choose returns a live source to begin with towards a large destination or, if d is nil, towards one of which en is all
-// that is held, if anything is. It may be one without a free port.
+// choose returns a live source to begin with towards a large destination or, if d is nil, towards one of which en is
+// all that is held, if anything is. It may be one without a free port.
 func (sh *shard) choose(a *ask, pl *plan, d *destination, en *entry) uint64 {
 	from := pl.sources(a.key)
 	if from.n == 1 {

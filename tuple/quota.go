@@ -6,18 +6,19 @@ import (
 	"sync"
 )
 
-// quota is MaxTuples and MaxPerOwner. They tie all destinations together, so a Pool that has one of them has one lock, mu,
-// in place of those of its shards. So nothing happens between the release of a tuple and its being given to somebody else,
-// there is no order of locks to keep, and nobody who waits needs to hold a part of what it waits for.
+// quota is MaxTuples and MaxPerOwner. They tie all destinations together, so a Pool that has one of them has one
+// lock, mu, in place of those of its shards. So nothing happens between the release of a tuple and its being given to
+// somebody else, there is no order of locks to keep, and nobody who waits needs to hold a part of what it waits for.
 //
-// What somebody waits for may be the pool's quota, the owner's, or the destination. Each flow waits for one that is used up:
-// in its owner's line for either quota, in its destination's line otherwise. Whenever one of them is no longer used up, those
-// in line for it are tried in order of arrival, until it is used up again or nobody is left: each is served, or moves to the
-// line of what stops it now, which is used up. Hence nobody is forgotten; a newcomer finds used up what anybody waits for, so
-// none barges in; and it ends, because a flow that moves to its destination's line stays there while the quotas last.
+// What somebody waits for may be the pool's quota, the owner's, or the destination. Each flow waits for one that is
+// used up: in its owner's line for either quota, in its destination's line otherwise. Whenever one of them is no
+// longer used up, those in line for it are tried in order of arrival, until it is used up again or nobody is left:
+// each is served, or moves to the line of what stops it now, which is used up. Hence nobody is forgotten; a newcomer
+// finds used up what anybody waits for, so none barges in; and it ends, because a flow that moves to its
+// destination's line stays there while the quotas last.
 //
-// One flow is served or moves in O(log n). Most releases serve one and move none; how many move by one release has no better
-// bound than their number, but each must move back before it can move again.
+// One flow is served or moves in O(log n). Most releases serve one and move none; how many move by one release has no
+// better bound than their number, but each must move back before it can move again.
 type quota struct {
 	mu       sync.Mutex
 	shards   *[shards]shard
@@ -31,8 +32,8 @@ type quota struct {
 	awake    bool          // whether that is anybody, as the shards know it
 }
 
-// owner is somebody who holds tuples, if there is a MaxPerOwner, or waits for a quota. That of requests without an owner
-// waits only.
+// owner is somebody who holds tuples, if there is a MaxPerOwner, or waits for a quota. That of requests without an
+// owner waits only.
 type owner struct {
 	name    string
 	quota   *quota
@@ -153,8 +154,8 @@ func (q *quota) next() *flow {
 	return q.ready[0].line.head()
 }
 
-// serveNext serves the first of those whom the quotas need not stop, or has it and all of its flow wait for their destination.
-// It fails if there is nobody.
+// serveNext serves the first of those whom the quotas need not stop, or has it and all of its flow wait for their
+// destination. It fails if there is nobody.
 func (q *quota) serveNext() bool {
 	f := q.next()
 	if f == nil {
@@ -178,8 +179,8 @@ func (q *quota) serve() {
 	}
 }
 
-// serveBoth gives those who wait for the quotas, or for the destination towards which something was freed, what there is for
-// them, first come, first served.
+// serveBoth gives those who wait for the quotas, or for the destination towards which something was freed, what there
+// is for them, first come, first served.
 func (sh *shard) serveBoth(key dstKey, pl *plan) {
 	e := sh.entries(key)
 	hash := key.hash(e.seed)

@@ -20,8 +20,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// quotaLinearModel is two destinations with two tuples each, numbered from 0 on, of which so many may be held. An acquire
-// names the destination.
+// quotaLinearModel is two destinations with two tuples each, numbered from 0 on, of which so many may be held. An
+// acquire names the destination.
 func quotaLinearModel(most int) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return uint64(0) },

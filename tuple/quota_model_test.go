@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// quotaModel is a Pool with quotas that is slow and obviously right: whatever happens, the first in order of arrival whom
-// nothing stops is served, until everybody is stopped by something.
+// quotaModel is a Pool with quotas that is slow and obviously right: whatever happens, the first in order of arrival
+// whom nothing stops is served, until everybody is stopped by something.
 type quotaModel struct {
 	*testing.T
 	rng     *rand.Rand

@@ -412,8 +412,8 @@ func TestQuotaBelowZeroIsAnError(t *testing.T) {
 	}
 }
 
-// Whoever waits at a destination is not forgotten when the serving of it is interrupted by somebody who came before, and whom
-// it has just freed a quota for.
+// Whoever waits at a destination is not forgotten when the serving of it is interrupted by somebody who came before,
+// and whom it has just freed a quota for.
 func TestNobodyIsForgottenWhenSourcesComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Sources: prefixes("10.0.0.1/32"), Ports: alloc.RangeSet(5000, 5001), MaxPerOwner: 2, ReuseRetired: true}

@@ -2,10 +2,10 @@ package tuple
 
 import "math"
 
-// rendezvous returns the source that a hash falls to. The block is the one with the highest score, so that one that comes or
-// goes takes or leaves only what falls to it; the scores are weighted by the number of addresses (the logarithmic method), so
-// that each address is equally likely. Within the block the hash is the last bits of the address, so that half of them stay
-// when a prefix grows by a bit.
+// rendezvous returns the source that a hash falls to. The block is the one with the highest score, so that one that
+// comes or goes takes or leaves only what falls to it; the scores are weighted by the number of addresses (the
+// logarithmic method), so that each address is equally likely. Within the block the hash is the last bits of the
+// address, so that half of them stay when a prefix grows by a bit.
 func (s *sources) rendezvous(hash uint64) uint64 {
 	best, most := &s.blocks[0], math.Inf(-1)
 	if s.live > 1 {

@@ -9,8 +9,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// Request is what TryAcquireFor and AcquireFor ask for: a destination, and what else the tuple must be. The zero value of
-// each field but Dst asks for nothing in particular. A Request may be copied.
+// Request is what TryAcquireFor and AcquireFor ask for: a destination, and what else the tuple must be. The zero
+// value of each field but Dst asks for nothing in particular. A Request may be copied.
 type Request struct {
 	// Dst is the destination.
 	Dst netip.AddrPort
@@ -19,16 +19,16 @@ type Request struct {
 	Src netip.Addr
 
 	// Ports are the source ports to choose among, so far as the pool has them: an alloc.Set.Slice, or "1027-65535/16",
-	// those that are 3 modulo 16, for a database that picks the shard by the client's port. Make a set once and use it for many requests: the
-	// first one with a new set costs 0.2 ms.
+	// those that are 3 modulo 16, for a database that picks the shard by the client's port. Make a set once and use it
+	// for many requests: the first one with a new set costs 0.2 ms.
 	Ports alloc.Set
 
 	// Owner is whom the tuple is for: a crawler's tenant, a proxy's client. Sticky pools and quotas tell owners apart.
 	Owner string
 }
 
-// TryAcquireFor is TryAcquire for a request. Among the free ports of the source that will do, every one is equally likely.
-// What it costs does not depend on how few there are.
+// TryAcquireFor is TryAcquire for a request. Among the free ports of the source that will do, every one is equally
+// likely. What it costs does not depend on how few there are.
 func (p *Pool) TryAcquireFor(r Request) (Tuple, error) {
 	if r == (Request{Dst: r.Dst}) {
 		return p.TryAcquire(r.Dst)
@@ -111,8 +111,8 @@ func (p *Pool) serve(ctx context.Context, r *Request, waits func()) (Tuple, erro
 	return w.await(ctx)
 }
 
-// acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do, or a quota
-// is used up.
+// acquireFor takes a free tuple as a asks for it, or a retired one under ReuseRetired. It fails only if none will do,
+// or a quota is used up.
 func (sh *shard) acquireFor(a *ask, pl *plan) (h hold, ok bool) {
 	which, _ := sh.stops(a, pl)
 	if which != "" && (which != "MaxPerDestination" || sh.cool.early == nil) {

@@ -8,9 +8,9 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// retirees is the retired and the taken tuples of a shard, any of which may be removed before its time. They lie in two orders
-// at once: those of one kind and duration in a queue, as in a cooldown, and those towards one destination in a line. Both are
-// linked lists, so that a tuple that is removed leaves nothing behind.
+// retirees is the retired and the taken tuples of a shard, any of which may be removed before its time. They lie in
+// two orders at once: those of one kind and duration in a queue, as in a cooldown, and those towards one destination
+// in a line. Both are linked lists, so that a tuple that is removed leaves nothing behind.
 type retirees struct {
 	queues  retireeHeap // those that are not empty
 	byDelay [kinds]shrinking[time.Duration, *retireeQueue]
@@ -197,9 +197,9 @@ func (c *retirees) renumber(old, next *plan) {
 	}
 }
 
-// passes is how far in a line there is nothing for a kind of request: up to the last that was passed by, this one included.
-// What is retired later comes behind it, so that each is passed by but once for each kind, and finding the first that will
-// do is O(1) amortised.
+// passes is how far in a line there is nothing for a kind of request: up to the last that was passed by, this one
+// included. What is retired later comes behind it, so that each is passed by but once for each kind, and finding the
+// first that will do is O(1) amortised.
 type passes struct {
 	list []pass
 	turn int // which of the list the next new kind takes the place of, once there are mostPasses

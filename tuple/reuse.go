@@ -1,7 +1,7 @@
 package tuple
 
-// reuse takes into use what was retired first towards d of that which a asks for. It fails if none of the retired will do,
-// and unless ReuseRetired is on. Nothing that will do may be free.
+// reuse takes into use what was retired first towards d of that which a asks for. It fails if none of the retired
+// will do, and unless ReuseRetired is on. Nothing that will do may be free.
 func (sh *shard) reuse(a *ask, d *destination, pl *plan) (h hold, ok bool) {
 	if sh.cool.early == nil || d.retired == 0 {
 		return 0, false

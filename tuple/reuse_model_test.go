@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// reuser drives a Pool with ReuseRetired and, beside it, the obvious account: what is in use, and what is retired in the order
-// in which it was, in one list.
+// reuser drives a Pool with ReuseRetired and, beside it, the obvious account: what is in use, and what is retired in
+// the order in which it was, in one list.
 type reuser struct {
 	*testing.T
 	rng     *rand.Rand

@@ -69,7 +69,8 @@ func TestRestThatWasCutShortFreesNothingLater(t *testing.T) {
 	})
 }
 
-// More kinds of request than are remembered, each of which finds only what it asks for, behind a crowd of what it does not.
+// More kinds of request than are remembered, each of which finds only what it asks for, behind a crowd of what it
+// does not.
 func TestReuseFindsWhatEachKindOfRequestAsksFor(t *testing.T) {
 	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5999), ReuseRetired: true}
 	held := map[uint16]tuple.Tuple{}
@@ -160,7 +161,8 @@ func TestReuseDoesNotAllocateInTheSteadyState(t *testing.T) {
 	}
 }
 
-// All is retired, so that each acquire takes what has rested longest, be it any or out of a few ports behind all the others.
+// All is retired, so that each acquire takes what has rested longest, be it any or out of a few ports behind all the
+// others.
 func BenchmarkTryAcquireReuse(b *testing.B) {
 	for _, n := range []int{100, 60_000} {
 		for name, set := range map[string]alloc.Set{"any": {}, "1": alloc.RangeSet(1024, 1024), "16": alloc.RangeSet(1024, 1039)} {

@@ -8,14 +8,14 @@ import (
 	"unsafe"
 )
 
-// shard is the destinations of one hash value, under one lock: so an acquire takes one lock, and whether a destination has
-// a free port at any source is known exactly.
+// shard is the destinations of one hash value, under one lock: so an acquire takes one lock, and whether a
+// destination has a free port at any source is known exactly.
 //
-// Its methods need mu held, except has. Each operation begins with settle, so that a tuple whose cool-down has passed is
-// free to it.
+// Its methods need mu held, except has. Each operation begins with settle, so that a tuple whose cool-down has passed
+// is free to it.
 //
-// What every operation writes, the lock and the counts, begins a cache line, what most of them only read lies in others, and
-// no two shards share one: two cores that take turns wait for each line that both write.
+// What every operation writes, the lock and the counts, begins a cache line, what most of them only read lies in
+// others, and no two shards share one: two cores that take turns wait for each line that both write.
 type shard struct {
 	v4   entries
 	due  atomic.Int64 // when the first of the retired or taken comes free; never if none does
@@ -123,8 +123,8 @@ func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, o
 	return h, ok
 }
 
-// reserve takes this tuple towards key. It fails if the tuple is in use, retired or taken, or its port is not one of the
-// pool's.
+// reserve takes this tuple towards key. It fails if the tuple is in use, retired or taken, or its port is not one of
+// the pool's.
 func (sh *shard) reserve(a *ask, h hold, pl *plan) bool {
 	key, hash := a.key, a.hash
 	sh.settle(pl)
@@ -157,8 +157,8 @@ func (sh *shard) took(a *ask, h hold, pl *plan) {
 	}
 }
 
-// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken, unless
-// delay is not positive.
+// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken,
+// unless delay is not positive.
 func (sh *shard) retire(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
 	sh.settle(pl)
 	at, found := sh.entries(key).find(key, hash)

@@ -2,8 +2,8 @@ package tuple
 
 import "maps"
 
-// shrinking is a map that gives memory back as it empties, which a Go map does not: it is made anew, at O(1) amortised, when
-// it holds a quarter of what it held at most. The zero shrinking is an empty map.
+// shrinking is a map that gives memory back as it empties, which a Go map does not: it is made anew, at O(1)
+// amortised, when it holds a quarter of what it held at most. The zero shrinking is an empty map.
 type shrinking[K comparable, V any] struct {
 	m    map[K]V
 	peak int // the most since m was made

@@ -20,8 +20,8 @@ type Source struct {
 	Ports  alloc.Set    // the zero Set means those of the Pool
 }
 
-// sources is the source addresses of one family, numbered from 0 without being enumerated. After the live ones come those
-// that are drained: they hold tuples from before, and are given to nobody.
+// sources is the source addresses of one family, numbered from 0 without being enumerated. After the live ones come
+// those that are drained: they hold tuples from before, and are given to nobody.
 type sources struct {
 	blocks []sourceBlock // the live ones ascending and disjoint
 	live   int           // how many of them are
@@ -45,7 +45,8 @@ func (b *sourceBlock) find(a addr) (number uint64, ok bool) {
 	return b.begin + number, a.hi == b.first.hi && number < b.end-b.begin
 }
 
-// What no source may be, beside the unspecified addresses. An IPv4-mapped prefix is looked at as the IPv4 one that it is.
+// What no source may be, beside the unspecified addresses. An IPv4-mapped prefix is looked at as the IPv4 one that it
+// is.
 var (
 	multicast4 = netip.MustParsePrefix("224.0.0.0/4")
 	multicast6 = netip.MustParsePrefix("ff00::/8")
@@ -57,7 +58,8 @@ func anySource(unspecified netip.Addr, table *ports.Allowed) sources {
 	return sources{blocks: []sourceBlock{{first: addrFrom(unspecified), end: 1, table: table}}, live: 1, n: 1, any: true}
 }
 
-// sourcesFrom sorts a list by family. A prefix that lies within another is not counted twice. The errors call the list what.
+// sourcesFrom sorts a list by family. A prefix that lies within another is not counted twice. The errors call the
+// list what.
 func sourcesFrom(what string, list []Source, table func(alloc.Set) *ports.Allowed) (v4, v6 sources, err error) {
 	clean := make([]Source, len(list))
 	for i, s := range list {
@@ -165,8 +167,8 @@ func (s *sources) handOut(h hold) bool {
 	return h.number() < s.n && s.table(h.number()).Contains(h.port())
 }
 
-// number returns the source that a port of an address belongs to: the live one if it has that port, else the first of the
-// drained that has. It fails if the address is not a source, or is past the bound of its prefix.
+// number returns the source that a port of an address belongs to: the live one if it has that port, else the first of
+// the drained that has. It fails if the address is not a source, or is past the bound of its prefix.
 func (s *sources) number(a addr, port uint16) (number uint64, ok bool) {
 	number, ok = s.liveNumber(a)
 	if len(s.blocks) == s.live || ok && s.table(number).Contains(port) {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Top returns the k destinations that hold the most tuples, in use or retired, those that hold the most first, and of those
-// that hold as many the lower address first. It goes through Destinations once, and keeps k.
+// Top returns the k destinations that hold the most tuples, in use or retired, those that hold the most first, and of
+// those that hold as many the lower address first. It goes through Destinations once, and keeps k.
 func (p *Pool) Top(k int) []Usage {
 	if k <= 0 {
 		return nil

@@ -9,17 +9,18 @@ import (
 
 // Trace is a set of hooks to run when something happens to the tuples of a Pool. Any particular hook may be nil.
 //
-// Hooks run in the goroutine of the call that they tell of, before it returns and under no lock, so they may use the Pool.
-// They may be called concurrently, and not in the order in which things happened: a tuple may be Acquired by whoever waited
-// for it before the hook Released of the call that gave it back is called. One that panics leaves held what the call held.
+// Hooks run in the goroutine of the call that they tell of, before it returns and under no lock, so they may use the
+// Pool. They may be called concurrently, and not in the order in which things happened: a tuple may be Acquired by
+// whoever waited for it before the hook Released of the call that gave it back is called. One that panics leaves held
+// what the call held.
 //
 // Not everything is a call: a tuple whose cool-down has passed is free without a hook, and SetSources runs none.
 type Trace struct {
 	// WaitStart is called when an Acquire or AcquireFor begins to wait in line. Acquired or Exhausted follows.
 	WaitStart func(dst netip.AddrPort)
 
-	// Acquired is called when a tuple was taken into use, by an acquire or by Reserve, after a wait of so long. Without a wait
-	// that is 0.
+	// Acquired is called when a tuple was taken into use, by an acquire or by Reserve, after a wait of so long. Without
+	// a wait that is 0.
 	Acquired func(t Tuple, waited time.Duration)
 
 	// Exhausted is called when an acquire fails for want of a free tuple, or over a quota: err, which the call returns, Is

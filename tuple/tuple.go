@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// addr is an address as a number of 128 bits, IPv4 as IPv4-mapped IPv6: comparable without pointers. An invalid address is
-// ::. As words rather than bytes, tuples are made and copied without waiting for the bytes to be written.
+// addr is an address as a number of 128 bits, IPv4 as IPv4-mapped IPv6: comparable without pointers. An invalid
+// address is ::. As words rather than bytes, tuples are made and copied without waiting for the bytes to be written.
 type addr struct{ hi, lo uint64 }
 
 // mapped4 is the lower half of ::ffff:0.0.0.0.
@@ -41,9 +41,9 @@ func (a addr) netip() netip.Addr {
 
 // Tuple is a 4-tuple: it names a connection. It is comparable, holds no pointers and takes 40 bytes.
 //
-// The zero Tuple is not valid. An IPv4-mapped IPv6 address is the IPv4 address. Zones are dropped, for what a zone tells
-// apart is on the host and not in the packet: if a host has the same link-local address on two links, a port is unique
-// over both. A source address of 0.0.0.0 or :: stands for one that the operating system is yet to pick.
+// The zero Tuple is not valid. An IPv4-mapped IPv6 address is the IPv4 address. Zones are dropped, for what a zone
+// tells apart is on the host and not in the packet: if a host has the same link-local address on two links, a port is
+// unique over both. A source address of 0.0.0.0 or :: stands for one that the operating system is yet to pick.
 type Tuple struct {
 	src, dst         addr
 	srcPort, dstPort uint16

@@ -8,16 +8,17 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// SetSources replaces the sources of p, and which of their ports are handed out, while p is in use: it adds those that are
-// new, goes on with those that stay, and drains those that are no longer listed. From a source that is drained, and of a
-// port that is no longer a source's, nothing is handed out any more; what is held there lives on, is counted and found as
-// before, and is free for good once it is given back. A source that is listed again, or gets a port back, goes on with what
-// is still held. Whoever waits for what the new sources have gets it; whoever waits for what they have not waits on.
+// SetSources replaces the sources of p, and which of their ports are handed out, while p is in use: it adds those
+// that are new, goes on with those that stay, and drains those that are no longer listed. From a source that is
+// drained, and of a port that is no longer a source's, nothing is handed out any more; what is held there lives on,
+// is counted and found as before, and is free for good once it is given back. A source that is listed again, or gets
+// a port back, goes on with what is still held. Whoever waits for what the new sources have gets it; whoever waits
+// for what they have not waits on.
 //
-// It takes time in proportion to what p holds, and while it goes from one lock to the next, some destinations have the new
-// sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could not be, or if
-// Pool.Sources is empty, which leaves the addresses to the operating system. An empty list drains all. HeldFrom tells when a
-// source that was drained holds nothing any more.
+// It takes time in proportion to what p holds, and while it goes from one lock to the next, some destinations have
+// the new sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could
+// not be, or if Pool.Sources is empty, which leaves the addresses to the operating system. An empty list drains all.
+// HeldFrom tells when a source that was drained holds nothing any more.
 func (p *Pool) SetSources(list ...Source) error {
 	st := p.ready()
 	p.init.Lock() // one at a time
@@ -41,8 +42,8 @@ func (p *Pool) SetSources(list ...Source) error {
 	return st.move(old, next, v4, v6, "SetSources: sources")
 }
 
-// move goes over to another plan with these sources, which do not have the drained ones yet. It fails, and changes nothing, if
-// they are too many; the error calls them what.
+// move goes over to another plan with these sources, which do not have the drained ones yet. It fails, and changes
+// nothing, if they are too many; the error calls them what.
 func (st *state) move(old, next *plan, v4, v6 sources, what string) error {
 	held4, held6 := st.drainedInUse(old)
 	v4.keep(&old.v4, held4)
@@ -60,8 +61,9 @@ func (st *state) move(old, next *plan, v4, v6 sources, what string) error {
 	return nil
 }
 
-// keep drains the blocks of old that are not live in s, and which something may be held from: those that were live, and of
-// the drained those in use. Blocks that stay keep their table, for which what is held from there is kept as well.
+// keep drains the blocks of old that are not live in s, and which something may be held from: those that were live,
+// and of the drained those in use. Blocks that stay keep their table, for which what is held from there is kept as
+// well.
 func (s *sources) keep(old *sources, inUse []bool) {
 	for i := range old.blocks {
 		b := &old.blocks[(old.live+i)%len(old.blocks)] // the drained come first: what they hold stays where it is
@@ -224,8 +226,8 @@ func (en *entry) move(was, is *sources) {
 	}
 }
 
-// move renumbers the sources of a destination. Where a source is to have other ports, what it holds of them goes over to
-// it, and the rest stays with a drained one.
+// move renumbers the sources of a destination. Where a source is to have other ports, what it holds of them goes over
+// to it, and the rest stays with a drained one.
 func (d *destination) move(was, is *sources, next *plan) {
 	old := make([]*source, 0, 1+len(d.others.m))
 	for s := range d.all {
@@ -263,7 +265,8 @@ func (d *destination) move(was, is *sources, next *plan) {
 	}
 }
 
-// home returns the number that an address and its table have: the live one if it has just these ports, else a drained one.
+// home returns the number that an address and its table have: the live one if it has just these ports, else a drained
+// one.
 func (s *sources) home(a addr, table *ports.Allowed) uint64 {
 	if number, ok := s.liveNumber(a); ok && s.table(number) == table {
 		return number

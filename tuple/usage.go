@@ -38,11 +38,12 @@ func (p *Pool) Usage(dst netip.AddrPort) Usage {
 	return u
 }
 
-// Destinations yields every destination towards which a tuple is in use, retired or taken, or is waited for, in no order.
+// Destinations yields every destination towards which a tuple is in use, retired or taken, or is waited for, in no
+// order.
 //
-// Each of them is as it was at one instant, but not all at the same. One that comes or goes meanwhile may be left out; none
-// comes twice. The loop may use p: it runs under no lock. There are 64 of them, each of which is held once for as long as it
-// takes to look at a 64th of the destinations.
+// Each of them is as it was at one instant, but not all at the same. One that comes or goes meanwhile may be left
+// out; none comes twice. The loop may use p: it runs under no lock. There are 64 of them, each of which is held once
+// for as long as it takes to look at a 64th of the destinations.
 func (p *Pool) Destinations() iter.Seq[Usage] {
 	return func(yield func(Usage) bool) {
 		st := p.ready()
@@ -58,9 +59,9 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 	}
 }
 
-// HeldFrom returns how many tuples from the addresses of a prefix are in use, retired or taken. Once it is 0, a source that
-// SetSources drained may be taken off its interface: those that others have count because their connections would break too.
-// It looks at every destination, under one lock after the other.
+// HeldFrom returns how many tuples from the addresses of a prefix are in use, retired or taken. Once it is 0, a
+// source that SetSources drained may be taken off its interface: those that others have count because their
+// connections would break too. It looks at every destination, under one lock after the other.
 func (p *Pool) HeldFrom(prefix netip.Prefix) int {
 	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
 		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
@@ -126,8 +127,8 @@ func (at place) usage(pl *plan, t time.Time) Usage {
 	return u
 }
 
-// heldLive returns how many of the tuples in use, retired or taken are from live sources, and so ports that these do not have
-// free. held is how many there are from all.
+// heldLive returns how many of the tuples in use, retired or taken are from live sources, and so ports that these do
+// not have free. held is how many there are from all.
 func (at place) heldLive(from *sources, held int) uint64 {
 	if from.live == len(from.blocks) {
 		return uint64(held)
@@ -152,9 +153,9 @@ func (at place) heldLive(from *sources, held int) uint64 {
 
 func saturate(n uint64) int { return int(min(n, math.MaxInt)) }
 
-// Forecast returns how long the free tuples last if they go on going as they went, on balance, since an earlier look at the
-// same destination. It is 0 if none is left, whatever went before, and not ok if there are no fewer than there were. Two
-// looks with a SetSources between them say little.
+// Forecast returns how long the free tuples last if they go on going as they went, on balance, since an earlier look
+// at the same destination. It is 0 if none is left, whatever went before, and not ok if there are no fewer than there
+// were. Two looks with a SetSources between them say little.
 func (u Usage) Forecast(earlier Usage) (left time.Duration, ok bool) {
 	gone, in := earlier.Free-u.Free, u.At.Sub(earlier.At)
 	switch {

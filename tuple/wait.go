@@ -41,8 +41,8 @@ func (sh *shard) lock() *sync.Mutex {
 	return mu
 }
 
-// join puts a waiter in line for what keeps a from being served: the quotas, or its destination. It fails if all places are
-// taken.
+// join puts a waiter in line for what keeps a from being served: the quotas, or its destination. It fails if all
+// places are taken.
 func (sh *shard) join(a *ask, pl *plan) (*waiter, bool) {
 	q := pl.quota
 	f := sh.flows.get(a.class())
@@ -103,8 +103,9 @@ func (w *waiter) leave() {
 	sh.stopWake()
 }
 
-// serve gives those in line for d what is free towards it, first come, first served, but for those whom the quotas stop:
-// they wait for these from now on. It ends early where somebody who waits for the quotas, and now need not, came before.
+// serve gives those in line for d what is free towards it, first come, first served, but for those whom the quotas
+// stop: they wait for these from now on. It ends early where somebody who waits for the quotas, and now need not,
+// came before.
 func (sh *shard) serve(d *destination, pl *plan) {
 	if !d.isWaitedFor() {
 		return
@@ -153,8 +154,8 @@ func (f *flow) fail(why func(*ask) error) {
 	}
 }
 
-// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something is retired, or
-// taken for a time, a timer calls settle when the first of it comes free.
+// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something is
+// retired, or taken for a time, a timer calls settle when the first of it comes free.
 func (sh *shard) setWake() {
 	if !sh.isWaitedFor() || sh.cool.empty() || sh.cool.next() == never {
 		return
@@ -186,8 +187,8 @@ func (sh *shard) isWaitedFor() bool {
 	return sh.waiting > 0 || q != nil && q.crowd.n > 0
 }
 
-// whileIn runs a hook while w is in line. If the hook does not return, by a panic or runtime.Goexit, w leaves the line, and what
-// it was given is free.
+// whileIn runs a hook while w is in line. If the hook does not return, by a panic or runtime.Goexit, w leaves the
+// line, and what it was given is free.
 func (w *waiter) whileIn(hook func()) {
 	returned := false
 	defer func() {

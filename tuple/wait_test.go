@@ -292,8 +292,8 @@ func TestCancelledWaiterInTheMiddleOfTheLineIsPassedOver(t *testing.T) {
 	})
 }
 
-// The context ends and the tuple comes at once. Either the waiter has left the line, and the tuple is the next one's; or it has
-// not, and the tuple is in use by it, so that an acquire that fails meanwhile does so for a reason.
+// The context ends and the tuple comes at once. Either the waiter has left the line, and the tuple is the next one's;
+// or it has not, and the tuple is in use by it, so that an acquire that fails meanwhile does so for a reason.
 func TestCancelledAndServedAtOnceLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for i := range 200 {

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// Watch tells which of some tuples have come to the end of a use since it began: whether a tuple that is in use now, and was
-// then, is so for the same reason, which State cannot tell. It is for those who compare a Pool with something that they cannot
-// look at in the same instant. It is safe for concurrent use, and must not be copied.
+// Watch tells which of some tuples have come to the end of a use since it began: whether a tuple that is in use now,
+// and was then, is so for the same reason, which State cannot tell. It is for those who compare a Pool with something
+// that they cannot look at in the same instant. It is safe for concurrent use, and must not be copied.
 type Watch struct {
 	state *state
 	ended map[Tuple]*atomic.Bool
@@ -16,8 +16,8 @@ type Watch struct {
 // watches are those that go on. The list is not changed, but replaced.
 type watches = atomic.Pointer[[]*Watch]
 
-// Watch begins to watch the given tuples, which are named as All names them. Whoever begins ends it with Stop: until then each
-// Release and Retire of the Pool looks into it.
+// Watch begins to watch the given tuples, which are named as All names them. Whoever begins ends it with Stop: until
+// then each Release and Retire of the Pool looks into it.
 func (p *Pool) Watch(tuples iter.Seq[Tuple]) *Watch {
 	w := &Watch{p.ready(), map[Tuple]*atomic.Bool{}}
 	for t := range tuples {
@@ -27,7 +27,8 @@ func (p *Pool) Watch(tuples iter.Seq[Tuple]) *Watch {
 	return w
 }
 
-// Ended reports whether a use of t ended since the Watch began, or is just about to. It knows only of the tuples that it watches.
+// Ended reports whether a use of t ended since the Watch began, or is just about to. It knows only of the tuples that
+// it watches.
 func (w *Watch) Ended(t Tuple) bool {
 	ended := w.ended[t]
 	return ended != nil && ended.Load()
@@ -63,8 +64,8 @@ func (st *state) changeWatches(change func(copied []*Watch) []*Watch) {
 	}
 }
 
-// ends tells those who watch that the use of a tuple is about to end: before it does, so that nobody sees the next use of it
-// and takes it for the one before.
+// ends tells those who watch that the use of a tuple is about to end: before it does, so that nobody sees the next
+// use of it and takes it for the one before.
 func (st *state) ends(list []*Watch, key dstKey, t *Tuple) {
 	u := Tuple{t.src, key.addr(), t.srcPort, key.port()}
 	if from := st.shards[0].plan.Load().sources(key); from.any {

@@ -12,7 +12,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// world is what a Pool should be: the ports of each live source, and every tuple that is held, by the space that it is in.
+// world is what a Pool should be: the ports of each live source, and every tuple that is held, by the space that it
+// is in.
 type world struct {
 	live map[netip.Prefix]alloc.Set
 	own  map[netip.Prefix]bool    // whose ports are not those of the pool
@@ -69,7 +70,8 @@ func (m *machine) expire() {
 	}
 }
 
-// free counts the tuples that would do for a request, by source; a source of a wide prefix counts once for all unused ones.
+// free counts the tuples that would do for a request, by source; a source of a wide prefix counts once for all unused
+// ones.
 func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 	free := map[netip.Addr]int{}
 	for prefix, ports := range m.live {
@@ -105,8 +107,8 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 	return free
 }
 
-// stops returns the quota that keeps a request from being served, whatever is free, and what counts in it. What others hold is
-// nobody's quota.
+// stops returns the quota that keeps a request from being served, whatever is free, and what counts in it. What
+// others hold is nobody's quota.
 func (m *machine) stops(r tuple.Request) (which string, n tally) {
 	var all, ofOwner, ofDst tally
 	for k, h := range m.held {

@@ -92,8 +92,8 @@ func BenchmarkFull(b *testing.B) {
 	}
 }
 
-// loop runs op b.N times, and ten times at least, in so many goroutines. One walk says little when their lengths differ by
-// orders of magnitude. All goroutines are at work until the last thousandth is begun.
+// loop runs op b.N times, and ten times at least, in so many goroutines. One walk says little when their lengths
+// differ by orders of magnitude. All goroutines are at work until the last thousandth is begun.
 func loop(b *testing.B, goroutines int, op func()) {
 	n := max(b.N, 10)
 	chunk := (n + 999) / 1000

@@ -22,8 +22,8 @@ func shuffle() []uint16 {
 	return ports
 }
 
-// walked is the order in which one that walks on from a random port to the first that is free takes the n ports from first
-// on. It takes the offsets that gVisor would take from rng, and milliseconds where gVisor takes seconds.
+// walked is the order in which one that walks on from a random port to the first that is free takes the n ports from
+// first on. It takes the offsets that gVisor would take from rng, and milliseconds where gVisor takes seconds.
 func walked(rng gvrand.RNG, n int) []uint16 {
 	used := bitset.New(uint(n))
 	ports := make([]uint16, n)
@@ -98,9 +98,9 @@ func TestWalkedIsWhatGVisorPicks(t *testing.T) {
 	}
 }
 
-// TestOnlyOwnPicksOfThoseThatWalkCluster: at 90 %, from a random port on, the first that is free is the tenth of those that
-// were filled at random, but the 50th of those that walk and were filled by their own picks: (1 + 1 / 0.1²) / 2, as in a
-// hash table with linear probing.
+// TestOnlyOwnPicksOfThoseThatWalkCluster: at 90 %, from a random port on, the first that is free is the tenth of
+// those that were filled at random, but the 50th of those that walk and were filled by their own picks: (1 + 1 /
+// 0.1²) / 2, as in a hash table with linear probing.
 func TestOnlyOwnPicksOfThoseThatWalkCluster(t *testing.T) {
 	const n = size * 9 / 10
 	for _, p := range peers {

@@ -9,8 +9,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/ports"
 )
 
-// gVisor is the PortManager of gVisor's network stack, used as its TCP endpoint uses it, towards one destination: it walks
-// on from a random port and tries to reserve each.
+// gVisor is the PortManager of gVisor's network stack, used as its TCP endpoint uses it, towards one destination: it
+// walks on from a random port and tries to reserve each.
 type gVisor struct {
 	m   *ports.PortManager
 	rng rand.RNG

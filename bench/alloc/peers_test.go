@@ -32,8 +32,8 @@ type peer struct {
 	picks func() []uint16
 }
 
-// peers are the contenders. Only ephemera, freelist and model pick uniformly; the others favour a port that follows used
-// ones.
+// peers are the contenders. Only ephemera, freelist and model pick uniformly; the others favour a port that follows
+// used ones.
 var peers = []peer{
 	{"ephemera", func() allocator { return ephemera{alloc.New(alloc.RangeSet(first, last))} }, nil},
 	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }, nil},
@@ -180,8 +180,8 @@ func (a *portMap) Release(port uint16) bool {
 	return used
 }
 
-// bitScan looks at one bit of a big.Int after the other from a random one on, unless it has counted that all are set, as
-// the service allocator of Kubernetes does.
+// bitScan looks at one bit of a big.Int after the other from a random one on, unless it has counted that all are set,
+// as the service allocator of Kubernetes does.
 type bitScan struct {
 	mu    sync.Mutex
 	used  *big.Int

@@ -56,9 +56,10 @@ func (c *contender) setUp() error {
 // backlog is more than all the ports and all dials of a run, which stay in the queue when they are closed.
 const backlog = 1_000_000
 
-// listen listens at the destination and accepts nothing. The kernel then makes both ends of a connection within connect(2) and
-// no other process wakes up, which is the least disturbance: with one that accepts, CPU time and p50 were about a tenth more and
-// p99 twice as much. The socket is not package net's, whose poller would wake up the process that dials.
+// listen listens at the destination and accepts nothing. The kernel then makes both ends of a connection within
+// connect(2) and no other process wakes up, which is the least disturbance: with one that accepts, CPU time and p50
+// were about a tenth more and p99 twice as much. The socket is not package net's, whose poller would wake up the
+// process that dials.
 func listen() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

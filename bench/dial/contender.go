@@ -16,11 +16,13 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range, ephemera with
-// the kernel's ports and no source address, and ephemera with ports that are not the kernel's and a source address.
+// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range,
+// ephemera with the kernel's ports and no source address, and ephemera with ports that are not the kernel's and a
+// source address.
 var contenders = []string{"net", "localaddr", "oneliner", "range", "bind"}
 
-// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of its own.
+// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of
+// its own.
 var (
 	source      = netip.MustParseAddr("127.0.0.1")
 	destination = netip.MustParseAddrPort("127.0.1.1:80")
@@ -40,8 +42,8 @@ type contender struct {
 	control controlFunc
 }
 
-// newContender returns a contender with so many ports: 32768-60999, the range of most hosts, 1024-65535, all that need no
-// privilege, or some in between. No listener's port is among them.
+// newContender returns a contender with so many ports: 32768-60999, the range of most hosts, 1024-65535, all that
+// need no privilege, or some in between. No listener's port is among them.
 func newContender(name string, ports int) (*contender, error) {
 	const usual, most = 32768, 65536 - 1024
 	if ports < 2 || ports > most || ports%2 != 0 {

@@ -29,11 +29,11 @@ func (f *filling) fill(n int) error {
 //
 // Where a pool chooses, it is that of this process: choices and account are then as if this process held all.
 //
-// Otherwise the kernel fills one half: connect(2) takes the ports at even distances from the first and bind(2) those at odd
-// ones. Then each searches all of those, up to some milliseconds, before it takes another: of 64,512 ports net.Dialer fills
-// the other half in minutes. So that half is named: the next free port after one at random, much as the kernel chooses. It
-// leaves the same state: with 28,232 ports of which net.Dialer chose all, and with half of them named, three times each in
-// turns, it took 671-699 and 693-976 µs at 80 %, 712-774 and 683-750 at 99.9 %.
+// Otherwise the kernel fills one half: connect(2) takes the ports at even distances from the first and bind(2) those
+// at odd ones. Then each searches all of those, up to some milliseconds, before it takes another: of 64,512 ports
+// net.Dialer fills the other half in minutes. So that half is named: the next free port after one at random, much as
+// the kernel chooses. It leaves the same state: with 28,232 ports of which net.Dialer chose all, and with half of
+// them named, three times each in turns, it took 671-699 and 693-976 µs at 80 %, 712-774 and 683-750 at 99.9 %.
 func (f *filling) next() (uint16, error) {
 	c, half := f.contender, f.contender.ports()/2
 	switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/ephemera-go/ephemera/bench/internal/lab"
 )
 
-// holders are the processes that hold the connections of a contender: a process may often open 20,000 files, and one that
-// holds nothing has no heap to collect while it is timed.
+// holders are the processes that hold the connections of a contender: a process may often open 20,000 files, and one
+// that holds nothing has no heap to collect while it is timed.
 type holders struct {
 	processes []*lab.Process
 	room      int // for connections, in the last

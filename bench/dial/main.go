@@ -1,13 +1,13 @@
 //go:build linux
 
-// Dial measures the cliff: what a dial to one destination costs while more and more of the local ports are held towards it,
-// and what it costs to find that none is left.
+// Dial measures the cliff: what a dial to one destination costs while more and more of the local ports are held
+// towards it, and what it costs to find that none is left.
 //
 //	go run ./bench/dial
 //
-// Five dialers, each in a network namespace of its own, fill the ports towards a destination, each in its own way, and dial at
-// each fill. It prints what Go benchmarks print: the median and the 99th percentile of the time of a dial, and the mean of the
-// CPU time that the process used meanwhile, system calls included. It takes some minutes.
+// Five dialers, each in a network namespace of its own, fill the ports towards a destination, each in its own way,
+// and dial at each fill. It prints what Go benchmarks print: the median and the 99th percentile of the time of a
+// dial, and the mean of the CPU time that the process used meanwhile, system calls included. It takes some minutes.
 package main
 
 import (

@@ -20,10 +20,11 @@ const turns = 12
 
 // compare lets the contenders fill so many ports and dial, and prints what they measured.
 //
-// While nothing is held all dial in turns. But one that holds connections makes the searches of others longer, whatever
-// namespaces they are in, for the kernel has one table of ports and one of connections: with 28,232 ports net.Dialer took 0.64
-// to 0.70 ms at one half alone, and 0.95 to 1.19 beside three others with as many in namespaces of their own. So each fills,
-// dials and ends alone, and it is by rounds, each in a new order, that noise hits all alike.
+// While nothing is held all dial in turns. But one that holds connections makes the searches of others longer,
+// whatever namespaces they are in, for the kernel has one table of ports and one of connections: with 28,232 ports
+// net.Dialer took 0.64 to 0.70 ms at one half alone, and 0.95 to 1.19 beside three others with as many in namespaces
+// of their own. So each fills, dials and ends alone, and it is by rounds, each in a new order, that noise hits all
+// alike.
 func compare(out io.Writer, ports, rounds, dials int) error {
 	all := map[string]*timing{}
 	for range rounds {
@@ -86,7 +87,8 @@ func (r *referee) round() error {
 	return nil
 }
 
-// time has each of these contenders take its turns. The order is new each time, for a turn leaves the caches to the next.
+// time has each of these contenders take its turns. The order is new each time, for a turn leaves the caches to the
+// next.
 func (r *referee) time(names []string, fill float64) error {
 	question := turn{Hold: int(fill / 100 * float64(r.ports)), Dials: r.dials}
 	for i := range turns + 1 {

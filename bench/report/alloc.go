@@ -28,7 +28,8 @@ var allocColumns = []column{
 // allocFills are shares of the ports in use, in per cent.
 var allocFills = []string{"0", "50", "90", "99", "99.9", "99.99"}
 
-// allocRows are acquire + release at each fill, the ports taken in the order in which the contender picks them or at random.
+// allocRows are acquire + release at each fill, the ports taken in the order in which the contender picks them or at
+// random.
 func allocRows(order, goroutines string) []row {
 	var rows []row
 	for _, fill := range allocFills {

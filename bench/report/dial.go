@@ -1,7 +1,7 @@
 package main
 
-// dial: what a dial to one destination costs while its ports fill up. The command has its contenders take turns; a round is
-// one run of it.
+// dial: what a dial to one destination costs while its ports fill up. The command has its contenders take turns; a
+// round is one run of it.
 var dialPart = part{
 	name:    "dial",
 	command: "go run ./bench/dial",

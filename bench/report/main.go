@@ -1,13 +1,13 @@
 // Report runs the benchmarks of this module and writes what they measured to bench/RESULTS.md and bench/plots:
 //
-//	go run ./bench/report                    everything: an hour and a half on two cores, at best with nothing else running
+//	go run ./bench/report                    everything: an hour and a half on two idle cores
 //	go run ./bench/report -only alloc,dial   these parts again; the others stay as they are
 //	go run ./bench/report -only churn,cost   short connections: 18 minutes
 //	go run ./bench/report -only none         no part: the text and the plots from bench/raw
 //	go run ./bench/report -only million      a million connections: 12 GiB, so only when named
 //
-// It works from the root of the repository. What a part prints is kept in bench/raw, which benchstat can read. Each part has
-// a file here, which says what runs, what is shown of it and what the figures should be.
+// It works from the root of the repository. What a part prints is kept in bench/raw, which benchstat can read. Each
+// part has a file here, which says what runs, what is shown of it and what the figures should be.
 package main
 
 import (

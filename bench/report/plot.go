@@ -49,8 +49,8 @@ func frame(title, x, y string) *plot.Plot {
 	return p
 }
 
-// lines draws one line a contender, less those aside, through the medians of the rows, on a logarithmic scale. It draws none
-// if nothing was measured.
+// lines draws one line a contender, less those aside, through the medians of the rows, on a logarithmic scale. It
+// draws none if nothing was measured.
 func lines(file, title, x, y string, f figures, columns []column, rows []row) ([]chart, error) {
 	p := frame(title, x, y)
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
@@ -96,8 +96,8 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 	return []chart{{file, p}}, nil
 }
 
-// makeRoom puts the legend of so many lines above or below what is drawn at the left, whose ends are given, wherever there is
-// more room, and makes more of it if that is too little.
+// makeRoom puts the legend of so many lines above or below what is drawn at the left, whose ends are given, wherever
+// there is more room, and makes more of it if that is too little.
 func makeRoom(p *plot.Plot, lines int, left [2]float64) {
 	decades := func(from, to float64) float64 { return math.Log10(to / from) }
 	const perLine = 0.055 // of the height

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// read returns the figures in a file of the Go benchmark format. There are none in a file that does not exist, and the error
-// says so.
+// read returns the figures in a file of the Go benchmark format. There are none in a file that does not exist, and
+// the error says so.
 func read(path string) (figures, error) {
 	f := figures{config: map[string]string{}, values: map[string]map[string][]float64{}}
 	file, err := os.Open(path)

@@ -53,8 +53,8 @@ func (p part) run(rounds int) error {
 	return p.measure(program, rounds)
 }
 
-// measure runs the rounds. What they print is in a file at once, and that file takes the place of the former one when all
-// are done: whatever happens, neither is lost.
+// measure runs the rounds. What they print is in a file at once, and that file takes the place of the former one when
+// all are done: whatever happens, neither is lost.
 func (p part) measure(program string, rounds int) error {
 	path := raw + p.name + ".txt"
 	out, err := os.Create(path + ".new")

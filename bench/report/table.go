@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// column is a contender: its name in the benchmarks and in the text. The first of a table is what the others are compared
-// with, and aside is a yardstick that is not.
+// column is a contender: its name in the benchmarks and in the text. The first of a table is what the others are
+// compared with, and aside is a yardstick that is not.
 type column struct {
 	name, title string
 	aside       bool
@@ -24,8 +24,8 @@ type table struct {
 // row is a line of a comparison: what * of it measured in a unit.
 type row struct{ label, name, unit string }
 
-// compare returns a table of medians and, in brackets, of ratios to the first column. It leaves out contenders and rows that
-// nothing was measured for.
+// compare returns a table of medians and, in brackets, of ratios to the first column. It leaves out contenders and
+// rows that nothing was measured for.
 func compare(f figures, title, first string, columns []column, rows ...row) table {
 	t := table{title: title, header: []string{first}}
 	own := columns[0].name

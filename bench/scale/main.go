@@ -4,12 +4,13 @@
 //	go run ./bench/scale
 //	go run ./bench/scale -tuples 100000000 -destinations 1000000
 //
-// At each power of ten it prints, as Go benchmarks do, what an acquire cost to get there, what an acquire and release and a
-// Contains cost there, and the live heap. A billion takes some minutes and 1 GiB.
+// At each power of ten it prints, as Go benchmarks do, what an acquire cost to get there, what an acquire and release
+// and a Contains cost there, and the live heap. A billion takes some minutes and 1 GiB.
 //
-// Of the acquires on the way it prints the 99.99th percentile, the longest, and how many took more than 1 ms; and the latter
-// two once more in the time that the thread was on a processor (-cpu, on Linux): what remains without the scheduler and the
-// collector's pauses is what it costs to grow a table, and where the collector has the caller help. GOGC=off leaves it out.
+// Of the acquires on the way it prints the 99.99th percentile, the longest, and how many took more than 1 ms; and the
+// latter two once more in the time that the thread was on a processor (-cpu, on Linux): what remains without the
+// scheduler and the collector's pauses is what it costs to grow a table, and where the collector has the caller help.
+// GOGC=off leaves it out.
 package main
 
 import (

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// stopwatch keeps how long calls took: their distribution, and of the longest how much of it the thread spent on a processor.
-// The rest is what the operating system gave to others, or the collector stopped the program for. Where the collector has
-// the caller work for it, that counts as the call's own.
+// stopwatch keeps how long calls took: their distribution, and of the longest how much of it the thread spent on a
+// processor. The rest is what the operating system gave to others, or the collector stopped the program for. Where
+// the collector has the caller work for it, that counts as the call's own.
 type stopwatch struct {
 	thread func() (ran time.Duration, ok bool) // what the calling thread has run so far
 
@@ -53,8 +53,8 @@ func (s *stopwatch) add(start, end time.Time) {
 	}
 }
 
-// look returns what a call that took d ran: d less what the thread did not run since its clock was looked at last, which is
-// a few calls ago.
+// look returns what a call that took d ran: d less what the thread did not run since its clock was looked at last,
+// which is a few calls ago.
 func (s *stopwatch) look(d time.Duration, end time.Time) time.Duration {
 	ran, ok := s.thread()
 	if !ok {

@@ -15,8 +15,8 @@ type lookup struct {
 	held bool
 }
 
-// load is a contender that holds one tuple to each of n destinations or, if that is one, 1,000 to it, and what to ask of it,
-// in random order: laid out one after the other, so that to get at it costs little beside the contender.
+// load is a contender that holds one tuple to each of n destinations or, if that is one, 1,000 to it, and what to ask
+// of it, in random order: laid out one after the other, so that to get at it costs little beside the contender.
 type load struct {
 	holder
 	held    []tuple.Tuple
@@ -35,7 +35,8 @@ func newLoad(h holder, n int) *load {
 	return l
 }
 
-// least is how many lookups there are at least: more than a processor learns by heart, and not more than its caches take.
+// least is how many lookups there are at least: more than a processor learns by heart, and not more than its caches
+// take.
 const least = 8000
 
 func (l *load) drawLookups() {
@@ -69,8 +70,8 @@ func marks(n, share int) []bool {
 	return set
 }
 
-// mix does one operation after the other as long as there is a next: a lookup or, where writes is marked, an acquire or the
-// release of what it got, in turn.
+// mix does one operation after the other as long as there is a next: a lookup or, where writes is marked, an acquire
+// or the release of what it got, in turn.
 func (l *load) mix(t testing.TB, writes []bool, next func() bool) {
 	var got tuple.Tuple
 	holding := false

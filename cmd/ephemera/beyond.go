@@ -79,7 +79,8 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 	return b.prove(c, p, result{source: source, to: to, echoed: p.servers > 0, memory: mem.inUse})
 }
 
-// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is in use.
+// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is in
+// use.
 func (b *beyondCmd) prove(c *crew, p plan, r result) error {
 	before, err := kernelCount(r.source, r.to)
 	if err != nil {
@@ -150,8 +151,8 @@ func listen(c *crew, servers int, avoid alloc.Set, source netip.Addr) ([]netip.A
 	return to, nil
 }
 
-// dial has the clients work, a few at a time, and waits until all have ended. It returns what stopped the stock dialer, if
-// something did; any other error ends the run.
+// dial has the clients work, a few at a time, and waits until all have ended. It returns what stopped the stock
+// dialer, if something did; any other error ends the run.
 func (b *beyondCmd) dial(c *crew, p plan, r result) (stopped string, err error) {
 	bar := newProgress(os.Stderr, b.Connections)
 	defer bar.end()

@@ -23,8 +23,8 @@ type crew struct {
 	reports chan workerReport
 }
 
-// A workerReport is a report and the number of the worker that sent it. A worker that ends before the crew does reports an
-// error.
+// A workerReport is a report and the number of the worker that sent it. A worker that ends before the crew does
+// reports an error.
 type workerReport struct {
 	worker int
 	report

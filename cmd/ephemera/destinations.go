@@ -72,8 +72,9 @@ func resolve(ctx context.Context, host string, source netip.Addr) (netip.Addr, e
 	return addrs[0].Unmap(), nil
 }
 
-// ownAddress returns the address of the i-th listener of a run's own. A listener blocks its port on its own address only, so
-// each has an address that no connection is dialed from; IPv6 has only one loopback address, and there the source serves.
+// ownAddress returns the address of the i-th listener of a run's own. A listener blocks its port on its own address
+// only, so each has an address that no connection is dialed from; IPv6 has only one loopback address, and there the
+// source serves.
 func ownAddress(i int, source netip.Addr) netip.Addr {
 	if source.Is6() {
 		return source

@@ -19,9 +19,9 @@ const (
 	fullest = 80
 	// mostConnections keeps the arithmetic of a plan within 32 bits.
 	mostConnections = 100_000_000
-	// clientsAtOnce is how many clients dial at a time. Processes that all have a little to do at any time cost more than
-	// a few with much: a million connections by 51 clients at once, each taking the destinations in turn, took 530 s of CPU
-	// time (2 CPUs); by 4 at once, each one destination after the other, 200 s.
+	// clientsAtOnce is how many clients dial at a time. Processes that all have a little to do at any time cost more
+	// than a few with much: a million connections by 51 clients at once, each taking the destinations in turn, took 530
+	// s of CPU time (2 CPUs); by 4 at once, each one destination after the other, 200 s.
 	clientsAtOnce = 4
 )
 
@@ -105,8 +105,8 @@ func (r request) watchable(workers int) error {
 		comma(r.connections), comma(workers), comma(r.files))
 }
 
-// divide gives each client a slice of the ports, and connections in proportion to it: none gets more of them than its ports
-// can carry, however full the destinations become.
+// divide gives each client a slice of the ports, and connections in proportion to it: none gets more of them than its
+// ports can carry, however full the destinations become.
 func divide(connections int, ports alloc.Set, clients int) []share {
 	shares := make([]share, clients)
 	first, cut := 0, 0

@@ -20,8 +20,9 @@ type serverJob struct {
 	Avoid   alloc.Set  `json:"avoid"` // the ports dialed from
 }
 
-// A clientJob asks for Connections connections. Numbered from First, the i-th goes to To[i % len(To)], so that the clients
-// of a run together fill all destinations evenly. They are opened one destination after the other, To[Start] first.
+// A clientJob asks for Connections connections. Numbered from First, the i-th goes to To[i % len(To)], so that the
+// clients of a run together fill all destinations evenly. They are opened one destination after the other, To[Start]
+// first.
 type clientJob struct {
 	Source      netip.Addr       `json:"source"`
 	Ports       alloc.Set        `json:"ports"` // to dial from; no other client has any of them
@@ -33,8 +34,8 @@ type clientJob struct {
 	Stock       bool             `json:"stock"` // dial with net.Dialer{LocalAddr: Source:0}
 }
 
-// A report is what a worker has to say: where its server listens, how many connections its client holds so far, that the
-// client has ended, and why it ended before its time.
+// A report is what a worker has to say: where its server listens, how many connections its client holds so far, that
+// the client has ended, and why it ended before its time.
 type report struct {
 	Listening netip.AddrPort `json:"listening,omitzero"`
 	Open      int            `json:"open,omitempty"`

@@ -83,8 +83,8 @@ func workers(t *testing.T) (pids []int) {
 	return pids
 }
 
-// nothingIsLeft requires that no worker is left, and no socket but listeners of the test. A process that was killed has no
-// command line any more while the kernel still closes its files; TIME_WAIT would outlast the patience.
+// nothingIsLeft requires that no worker is left, and no socket but listeners of the test. A process that was killed
+// has no command line any more while the kernel still closes its files; TIME_WAIT would outlast the patience.
 func nothingIsLeft(t *testing.T) {
 	require.Empty(t, workers(t))
 	var left []sockdiag.Socket

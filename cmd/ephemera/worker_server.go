@@ -46,8 +46,8 @@ func (j *serverJob) run(held *holder, send func(report)) {
 	}
 }
 
-// listen takes a port that is not dialed from, if the host has one left. A listener blocks its port on its own address only,
-// but that is enough to cost a run its last connection when the source has the same address.
+// listen takes a port that is not dialed from, if the host has one left. A listener blocks its port on its own
+// address only, but that is enough to cost a run its last connection when the source has the same address.
 func (j *serverJob) listen() (net.Listener, error) {
 	// The kernel hands SO_LINGER and the keepalive down to the connections that it accepts: no system call for each.
 	lc := net.ListenConfig{Control: resetOnClose, KeepAlive: -1}

@@ -18,8 +18,9 @@ import (
 
 var theAnswer = netip.MustParseAddr("192.0.2.7")
 
-// serveDNS starts three servers, at one port of three addresses, until the test ends. A question that comes by the protocol
-// goes through the gate before it is answered. Where that is TCP, the answer to one that comes by UDP is to ask by TCP.
+// serveDNS starts three servers, at one port of three addresses, until the test ends. A question that comes by the
+// protocol goes through the gate before it is answered. Where that is TCP, the answer to one that comes by UDP is to
+// ask by TCP.
 func serveDNS(t *testing.T, protocol sockdiag.Protocol, g *gate) (at []netip.AddrPort) {
 	t.Helper()
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {

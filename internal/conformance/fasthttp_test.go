@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// fasthttp, by Client.Dial and by Client.DialTimeout. The latter is given a timeout of 0, which means none, for what was
-// asked without one.
+// fasthttp, by Client.Dial and by Client.DialTimeout. The latter is given a timeout of 0, which means none, for what
+// was asked without one.
 func TestFasthttp(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -51,8 +51,8 @@ func get(client *http.Client, url, protocol string) error {
 	return err
 }
 
-// net/http, by Transport.DialContext: HTTP/1.1 keeps a connection for each request at a time, HTTP/2 one for each server and
-// transport. The latter takes ForceAttemptHTTP2.
+// net/http, by Transport.DialContext: HTTP/1.1 keeps a connection for each request at a time, HTTP/2 one for each
+// server and transport. The latter takes ForceAttemptHTTP2.
 func TestHTTP(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -48,8 +48,8 @@ func openMySQL(config *mysql.Config) *sql.DB {
 	return sql.OpenDB(connector)
 }
 
-// go-sql-driver/mysql, by DialFunc. It switches keepalive on, which the dialer is told to leave off here, if the connection is
-// a *net.TCPConn, and looks for a syscall.Conn before it uses one again.
+// go-sql-driver/mysql, by DialFunc. It switches keepalive on, which the dialer is told to leave off here, if the
+// connection is a *net.TCPConn, and looks for a syscall.Conn before it uses one again.
 func TestMySQL(t *testing.T) {
 	for name, raw := range map[string]bool{"DialContext": false, "Tracker": true} {
 		t.Run(name, func(t *testing.T) {

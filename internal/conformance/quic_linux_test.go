@@ -75,8 +75,8 @@ func serveHTTP3(t *testing.T) (at []netip.AddrPort, trust *tls.Config) {
 	return at, trust
 }
 
-// quic-go and its HTTP/3, by a quic.Transport on the socket of ListenPacket: one local port serves every destination, on the
-// fast path: batches of datagrams in one system call (UDP_SEGMENT), and marks of congestion (IP_TOS).
+// quic-go and its HTTP/3, by a quic.Transport on the socket of ListenPacket: one local port serves every destination,
+// on the fast path: batches of datagrams in one system call (UDP_SEGMENT), and marks of congestion (IP_TOS).
 func TestHTTP3(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

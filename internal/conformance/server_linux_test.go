@@ -49,8 +49,9 @@ func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// nobodyOf returns the attributes of a process that is nobody, to whom dir then belongs: the servers refuse to be root, which
-// the user of a private network is. Where root is the only user of the namespace, it is nobody in a namespace of its own.
+// nobodyOf returns the attributes of a process that is nobody, to whom dir then belongs: the servers refuse to be
+// root, which the user of a private network is. Where root is the only user of the namespace, it is nobody in a
+// namespace of its own.
 func nobodyOf(t *testing.T, dir string) *syscall.SysProcAttr {
 	t.Helper()
 	const nobody = 65534

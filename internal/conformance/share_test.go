@@ -18,9 +18,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Each library holds as many connections to each of three servers as there are ports, all at once. So there are three times
-// as many connections as ports, and each port serves all three servers. One port is in the kernel's own range, the other is
-// not.
+// Each library holds as many connections to each of three servers as there are ports, all at once. So there are three
+// times as many connections as ports, and each port serves all three servers. One port is in the kernel's own range,
+// the other is not.
 const (
 	servers = 3
 	each    = 2 // connections to each server, and ports

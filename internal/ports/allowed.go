@@ -1,8 +1,8 @@
 // Package ports is the unlocked core of both allocators: which ports of a fixed set are in use.
 //
-// An [Allowed] says what may be handed out; it is immutable and shared. A [Space] says what is in use; it costs what it
-// holds. Nothing here locks: alloc.Ports puts a mutex around a Space, and a tuple.Pool keeps its Spaces under the lock of
-// their destination.
+// An [Allowed] says what may be handed out; it is immutable and shared. A [Space] says what is in use; it costs what
+// it holds. Nothing here locks: alloc.Ports puts a mutex around a Space, and a tuple.Pool keeps its Spaces under the
+// lock of their destination.
 package ports
 
 import (
@@ -63,8 +63,8 @@ func (a *Allowed) port(rank int) uint16 {
 	return uint16(a.first + rank)
 }
 
-// Draw returns an allowed port, each with the same probability, by the random number r and, if that does not do, more of
-// them from rand. There must be one.
+// Draw returns an allowed port, each with the same probability, by the random number r and, if that does not do, more
+// of them from rand. There must be one.
 func (a *Allowed) Draw(r uint64, rand func() uint64) uint16 {
 	return a.port(int(below(uint64(a.n), r, rand)))
 }

@@ -6,7 +6,8 @@ import (
 )
 
 // The free ports of a well-filled Space, as bits with counts above them: a block is 8 words (512 ports), a group is 8
-// blocks (4,096 ports). Counts lie four to a word, so that one multiplication sums them up. 64,512 ports take 8,416 bytes.
+// blocks (4,096 ports). Counts lie four to a word, so that one multiplication sums them up. 64,512 ports take 8,416
+// bytes.
 const (
 	blockWords = 8
 	groupBits  = 64 * 8 * blockWords
@@ -72,13 +73,13 @@ func (d *dense) count(i uint, n uint64) {
 	d.groups[group/4%uint(len(d.groups))] += n << (group % 4 * 16)
 }
 
-// choose returns a free bit, each with the same probability, by the random number r and, if that does not do, more of them
-// from rand. There must be a free bit.
+// choose returns a free bit, each with the same probability, by the random number r and, if that does not do, more of
+// them from rand. There must be a free bit.
 //
-// With a quarter free or more it probes the four positions that r gives, each of which is uniform over the free bits if it
-// hits; if none does, and with less free, it counts its way to a free bit of random rank, which is uniform too: so the
-// mixture is. All four are looked at, without a branch on each: that is mispredicted half of the time at 50 % full, and
-// costs 4 ns more. Counting takes 25 ns at 99 % full and 35 at 90 %.
+// With a quarter free or more it probes the four positions that r gives, each of which is uniform over the free bits
+// if it hits; if none does, and with less free, it counts its way to a free bit of random rank, which is uniform too:
+// so the mixture is. All four are looked at, without a branch on each: that is mispredicted half of the time at 50 %
+// full, and costs 4 ns more. Counting takes 25 ns at 99 % full and 35 at 90 %.
 func (d *dense) choose(mask, r uint64, rand func() uint64) uint {
 	if 4*d.n >= 64*len(d.words) {
 		hits := d.probe(r&mask) | d.probe(r>>16&mask)<<1 | d.probe(r>>32&mask)<<2 | d.probe(r>>48&mask)<<3
@@ -98,8 +99,8 @@ func (d *dense) probe(i uint64) uint64 {
 	return 0
 }
 
-// nth returns the r-th free bit, from 0. There must be more than r. It goes down the counts without a branch on them: they
-// are random, so each would be mispredicted half of the time.
+// nth returns the r-th free bit, from 0. There must be more than r. It goes down the counts without a branch on them:
+// they are random, so each would be mispredicted half of the time.
 func (d *dense) nth(r uint64) uint {
 	end0 := sums(d.groups[0]) >> 48
 	end1 := end0 + sums(d.groups[1])>>48
@@ -132,16 +133,16 @@ const (
 // sums returns the running sums of four counts, which must stay below 1<<16.
 func sums(counts uint64) uint64 { return counts * lanes }
 
-// lane returns in which of four counts the r-th lies, and as which of that one. They must add up to more than r, and to at
-// most 1<<14. A lane's high bit survives the subtraction if r is past the end of its count.
+// lane returns in which of four counts the r-th lies, and as which of that one. They must add up to more than r, and
+// to at most 1<<14. A lane's high bit survives the subtraction if r is past the end of its count.
 func lane(counts, r uint64) (k uint, rest uint64) {
 	ends := sums(counts)
 	k = uint(bits.OnesCount64(((r*lanes | highBits) - ends) & highBits))
 	return k, r - ends<<16>>(k*16)&0xffff
 }
 
-// half returns in which of two words of four counts the r-th lies, how many counts come before that word, and as which of
-// it.
+// half returns in which of two words of four counts the r-th lies, how many counts come before that word, and as
+// which of it.
 func half(first, second, r uint64) (counts uint64, before uint, rest uint64) {
 	end := sums(first) >> 48
 	past := atMost(end, r)
@@ -154,8 +155,8 @@ func ones(a, b, c, d uint64) uint64 {
 		uint64(bits.OnesCount64(c))<<32 | uint64(bits.OnesCount64(d))<<48
 }
 
-// nthBit returns the position of the r-th set bit of w, from 0. There must be more than r. Where few bits are set, as they
-// are where choose comes here, a loop is faster than halving.
+// nthBit returns the position of the r-th set bit of w, from 0. There must be more than r. Where few bits are set, as
+// they are where choose comes here, a loop is faster than halving.
 func nthBit(w, r uint64) uint {
 	for ; r > 0; r-- {
 		w &= w - 1
@@ -166,8 +167,8 @@ func nthBit(w, r uint64) uint {
 // atMost returns all ones if a <= b and 0 otherwise, without a branch. Both must be below 1<<63.
 func atMost(a, b uint64) uint64 { return ^uint64(int64(b-a) >> 63) }
 
-// below returns a number below n, each exactly equally likely, by the random number r and, seldom, more of them from rand:
-// Lemire's multiplication with rejection.
+// below returns a number below n, each exactly equally likely, by the random number r and, seldom, more of them from
+// rand: Lemire's multiplication with rejection.
 func below(n, r uint64, rand func() uint64) uint64 {
 	hi, lo := bits.Mul64(r, n)
 	if lo < n {

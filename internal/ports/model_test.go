@@ -36,8 +36,8 @@ func (m *model) free(in *Allowed) []uint16 {
 	return free
 }
 
-// shapes are sets that differ in what the code could get wrong: where they begin and end in a word, a block and a group,
-// and whether they have holes.
+// shapes are sets that differ in what the code could get wrong: where they begin and end in a word, a block and a
+// group, and whether they have holes.
 var shapes = []struct {
 	name  string
 	ports []uint16
@@ -139,8 +139,8 @@ func same(a *Allowed, s *Space, m *model) error {
 	return nil
 }
 
-// fills are the numbers of ports in use that a test drives a Space of n ports through, up and down: the list, both sides
-// of both thresholds, half, nearly full, full and empty.
+// fills are the numbers of ports in use that a test drives a Space of n ports through, up and down: the list, both
+// sides of both thresholds, half, nearly full, full and empty.
 func fills(n int) []int {
 	all := []int{
 		fewPorts / 4, fewPorts, fewPorts + 1, fewPorts, fewAgain + 1, fewAgain, fewPorts + 2, fewAgain - 1,

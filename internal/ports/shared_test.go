@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A reader without the lock sees each port that is in use all the while, and none that is free all the while, however often
-// the Space goes from few ports to bits and back.
+// A reader without the lock sees each port that is in use all the while, and none that is free all the while, however
+// often the Space goes from few ports to bits and back.
 func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 	t.Log("seed: rand.NewPCG(7, 1)")
 	a := Allow(slices.Values(span(1024, 65535, 1)))

@@ -13,8 +13,8 @@ import (
 // The tests in this file are exact: they do not sample, they feed a choice every random number that could make a
 // difference, or one of each kind, and look where each leads.
 
-// script is a source of these random numbers, in this order. Left tells how many are still to come; drawing one too many
-// panics.
+// script is a source of these random numbers, in this order. Left tells how many are still to come; drawing one too
+// many panics.
 func script(draws ...uint64) (rand func() uint64, left func() int) {
 	rand = func() uint64 {
 		next := draws[0]
@@ -108,8 +108,8 @@ func TestNthIsTheSlowSelectForEveryRank(t *testing.T) {
 	}
 }
 
-// Each of the four probes of a random number reads its own 16 bits, and each free port is hit by exactly one value of the
-// bits that the probe keeps: so, given that a probe hits, each free port is as likely as the next.
+// Each of the four probes of a random number reads its own 16 bits, and each free port is hit by exactly one value of
+// the bits that the probe keeps: so, given that a probe hits, each free port is as likely as the next.
 func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 	for i, shape := range shapes {
 		if len(shape.ports) < 2 {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a reader copies from the README compiles and does what it says: each of its Go snippets stands, line for line, in an
-// example_test.go.
+// What a reader copies from the README compiles and does what it says: each of its Go snippets stands, line for line,
+// in an example_test.go.
 func TestSnippetsOfTheReadmeAreInExamples(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)

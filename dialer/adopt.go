@@ -92,12 +92,10 @@ func (a *Adopted) Update() error {
 				continue
 			}
 		}
-		switch {
-		case found && r.lives:
+		if found && r.lives {
 			continue
-		default:
-			pools.Free(a.pool, t)
 		}
+		pools.Free(a.pool, t)
 		if found && pools.Take(a.pool, t, r.rest) {
 			a.retired++
 		}

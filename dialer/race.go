@@ -16,7 +16,7 @@ const (
 
 // outcome is how a series of attempts ended.
 type outcome struct {
-	conn    net.Conn // a *TCPConn or a *UDPConn
+	conn    net.Conn // of the net package with a Tracker, else a *TCPConn or a *UDPConn
 	err     error
 	usedUp  []netip.AddrPort // the addresses towards which the pool had no tuple
 	primary bool

@@ -37,9 +37,13 @@ func (a *attempt) reconcile(also reconciling, rounds uint64) (news bool) {
 		return news
 	}
 	defer func() { l.looked(dst, time.Since(began)) }()
+	var few []tuple.Tuple
+	if also == freeOnly {
+		few = a.fewHeld(dst)
+	}
 	var v *view
 	var err error
-	if few := a.fewHeld(dst); also == freeOnly && few != nil {
+	if few != nil {
 		v = a.lookUp(l, few)
 	} else if v, err = a.look(l, dst); err != nil {
 		return false

@@ -47,7 +47,7 @@ func TestCompareMeasuresEveryContenderInEachCell(t *testing.T) {
 	t.Log("\n" + out.String())
 	var want []string
 	for _, network := range networks {
-		for _, c := range []string{"net/no", "zero/no", "noport/yes", "localaddr/yes", "pool/yes"} {
+		for _, c := range []string{"net/no", "zero/no", "random/no", "noport/yes", "localaddr/yes", "pool/yes"} {
 			name, source, _ := strings.Cut(c, "/")
 			want = append(want, fmt.Sprintf("BenchmarkChurn/impl=%s/net=%s/reuse=1/upstreams=2/source=%s/ports=10",
 				name, network, source))

@@ -42,6 +42,7 @@ var churnSources = []struct {
 	{"no", "without a source address", []column{
 		{name: "zero", title: "ephemera"},
 		{name: "net", title: "net.Dialer"},
+		{name: "random", title: "net.Dialer, a random port", aside: true},
 	}},
 	{"yes", "with a source address", []column{
 		{name: "pool", title: "ephemera"},

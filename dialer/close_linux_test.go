@@ -33,7 +33,7 @@ func awaitReset(t *testing.T, c net.Conn) {
 	require.Error(t, err)
 }
 
-// A tuple rests after its connection as the pool's CoolDown says of how that ended: ClosedHere where the kernel has
+// A tuple rests after its connection as the pool's CoolDown says of how that ended: ActiveClose where the kernel has
 // TIME_WAIT on this side, and only there.
 func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
@@ -48,25 +48,25 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			require.NoError(t, c.Close())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"peer", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"we by CloseWrite", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"we by CloseWrite, before the peer closes", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, c.Close())
 			require.NoError(t, a.Close())
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"peer, then we by CloseWrite", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.CloseWrite())
 			awaitFIN(t, c)
@@ -74,13 +74,13 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			awaitFIN(t, a)
 			require.NoError(t, c.Close())
 			require.NoError(t, a.Close())
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"peer by RST", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.SetLinger(0))
 			require.NoError(t, a.Close())
 			awaitReset(t, c)
 			require.NoError(t, c.Close())
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"we by RST", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.SetLinger(0))
 			require.NoError(t, c.Close())
@@ -100,7 +100,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			awaitFIN(t, c)
 			require.NoError(t, c.SetLinger(0))
 			require.NoError(t, c.Close())
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"we by Abort", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.Abort())
 			awaitReset(t, a)
@@ -118,7 +118,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			require.NoError(t, err)
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"we by CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			go func() {
 				io.Copy(a, a) // until we close
@@ -127,7 +127,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			_, err := c.Write([]byte("not read again"))
 			require.NoError(t, err)
 			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"we by CloseBy, of a peer that does not", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			err := c.CloseBy(time.Now())
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -143,7 +143,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			awaitFIN(t, c)
 			awaitTimeWaitOf(t, c)
 			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"peer, then we by CloseWrite and CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.CloseWrite())
 			awaitFIN(t, c)
@@ -151,31 +151,31 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"peer by RST, then we by CloseBy", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.SetLinger(0))
 			require.NoError(t, a.Close())
 			require.ErrorIs(t, c.CloseBy(time.Now().Add(soon)), syscall.ECONNRESET)
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"we by CloseBy, after the peer", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, a.CloseWrite())
 			awaitFIN(t, c)
 			require.NoError(t, c.CloseBy(time.Now().Add(soon)))
 			require.NoError(t, a.Close())
-		}, tuple.ClosedByPeer},
+		}, tuple.PassiveClose},
 		{"we by CloseWrite of the bare connection", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.NetConn().(*net.TCPConn).CloseWrite())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			awaitFIN(t, c)
 			require.NoError(t, c.Close())
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 		{"we, the bare connection first", func(t *testing.T, c *dialer.TCPConn, a *net.TCPConn) {
 			require.NoError(t, c.NetConn().Close())
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 			require.ErrorIs(t, c.Close(), net.ErrClosed)
-		}, tuple.ClosedHere},
+		}, tuple.ActiveClose},
 	}
 	peers := []*peer{listen(t, "tcp", "127.0.0.1:9000"), listen(t, "tcp", "[::1]:9000")}
 	port := uint16(0)
@@ -186,9 +186,9 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 					port++
 					t.Run(fmt.Sprintf("%s/%d/to %v/%s", closing.name, first, to.Addr(), from), func(t *testing.T) {
 						p := pool(fmt.Sprint(first + port))
-						p.CoolDown = tuple.CoolDown{ClosedByPeer: 20 * time.Second, Reset: 16 * time.Second}
+						p.CoolDown = tuple.CoolDown{PassiveClose: 20 * time.Second, Reset: 16 * time.Second}
 						rest := map[tuple.Ending]time.Duration{
-							tuple.ClosedHere: 60 * time.Second, tuple.ClosedByPeer: 20 * time.Second, tuple.Reset: 16 * time.Second,
+							tuple.ActiveClose: 60 * time.Second, tuple.PassiveClose: 20 * time.Second, tuple.Reset: 16 * time.Second,
 						}
 						var rested time.Duration
 						p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { rested = d }}
@@ -200,7 +200,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 						closing.close(t, c, a)
 						require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
 						require.InDelta(t, rest[closing.how], rested, float64(5*time.Second), "the kernel may have said what is left")
-						if closing.how == tuple.ClosedHere {
+						if closing.how == tuple.ActiveClose {
 							awaitTimeWait(t, c.Tuple(), to)
 						} else {
 							require.NotEqual(t, sockdiag.TimeWait, kernelState(t, c.Tuple(), to))

@@ -49,10 +49,10 @@ func (c *TCPConn) NetConn() net.Conn { return c.TCPConn }
 // Close closes the connection and then gives its tuple back. How long the tuple cools down depends on how the
 // connection ended:
 //
-//   - This side closed first (tuple.ClosedHere): until the kernel lets a new connection use the tuple. Linux keeps
+//   - This side closed first (tuple.ActiveClose): until the kernel lets a new connection use the tuple. Linux keeps
 //     TIME_WAIT for 60 seconds. With net.ipv4.tcp_tw_reuse=1, or 2 (the default) on loopback, and TCP timestamps,
 //     that is one second (net.ipv4.tcp_tw_reuse_delay).
-//   - The peer closed first or reset the connection (tuple.ClosedByPeer): a round trip if that is noticeable, in
+//   - The peer closed first or reset the connection (tuple.PassiveClose): a round trip if that is noticeable, in
 //     which the kernel waits for the peer's last word; else not at all.
 //   - This side resets the connection (tuple.Reset), as Linux does of its own accord where something is left unread:
 //     not at all.
@@ -124,18 +124,18 @@ func (c *TCPConn) CloseBy(deadline time.Time) error {
 func (c *TCPConn) ending() (e ending, s sockopt.State, unsure bool) {
 	s = c.state()
 	e = ending{
-		how: tuple.ClosedHere, local: localAddrPort(c.TCPConn).Addr(), remote: remoteAddrPort(c.TCPConn).Addr(),
+		how: tuple.ActiveClose, local: localAddrPort(c.TCPConn).Addr(), remote: remoteAddrPort(c.TCPConn).Addr(),
 		timestamps: s.Timestamps, rtt: s.RTT,
 	}
 	switch {
 	case s.TCP == 0: // the bare connection is closed already
 		unsure = true
 	case s.TCP == sockopt.CloseWait, s.TCP == sockopt.LastAck:
-		e.how = tuple.ClosedByPeer
+		e.how = tuple.PassiveClose
 	case s.TCP == sockopt.SynSent, s.TCP == sockopt.SynRecv: // TCP_FASTOPEN_CONNECT, and nothing was written
 		e.how = tuple.NeverEstablished
 	case s.TCP == sockopt.Close: // the peer reset it, or both ends have shut down: TIME_WAIT is no longer the socket's affair
-		e.how, unsure = tuple.ClosedByPeer, true
+		e.how, unsure = tuple.PassiveClose, true
 	case s.Abort:
 		e.how = tuple.Reset
 	case s.Unread:

@@ -73,7 +73,7 @@ func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 					}
 					to := listen(t, "tcp", "127.0.0.1:9000")
 					p := pool(ports)
-					p.CoolDown.ClosedHere = closedHere
+					p.CoolDown.ActiveClose = closedHere
 					var mu sync.Mutex
 					var retired []time.Duration
 					p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) {
@@ -112,7 +112,7 @@ func TestDialThatSentNothingLeavesNothing(t *testing.T) {
 	cancel()
 	for _, ports := range []string{"40000-40009", "20000-20009"} {
 		p := pool(ports)
-		p.CoolDown = tuple.CoolDown{ClosedHere: 7 * time.Second, Reset: 7 * time.Second, NeverEstablished: 7 * time.Second}
+		p.CoolDown = tuple.CoolDown{ActiveClose: 7 * time.Second, Reset: 7 * time.Second, NeverEstablished: 7 * time.Second}
 		control := func(f func() error) *dialer.Dialer {
 			return &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{Control: func(string, string, syscall.RawConn) error { return f() }}}
 		}
@@ -134,7 +134,7 @@ func TestCancelledDialFollowsTheCoolDown(t *testing.T) {
 	for _, port := range []string{"40000", "20000"} {
 		for _, never := range []time.Duration{7 * time.Second, -1} {
 			p := pool(port)
-			p.CoolDown = tuple.CoolDown{ClosedHere: 9 * time.Second, NeverEstablished: never}
+			p.CoolDown = tuple.CoolDown{ActiveClose: 9 * time.Second, NeverEstablished: never}
 			var retired []time.Duration
 			p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { retired = append(retired, d) }}
 			ctx, cancel := context.WithCancel(t.Context())
@@ -169,7 +169,7 @@ func TestFastOpenThatSentNothingIsNeverEstablished(t *testing.T) {
 	}}
 	for _, port := range []string{"40000", "20000"} {
 		p := pool(port)
-		p.CoolDown = tuple.CoolDown{ClosedHere: 9 * time.Second, ClosedByPeer: 8 * time.Second, NeverEstablished: 7 * time.Second}
+		p.CoolDown = tuple.CoolDown{ActiveClose: 9 * time.Second, PassiveClose: 8 * time.Second, NeverEstablished: 7 * time.Second}
 		var retired []time.Duration
 		p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { retired = append(retired, d) }}
 		c := dial(t, &dialer.Dialer{TCP: p, NetDialer: nd}, to.addr())

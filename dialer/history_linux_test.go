@@ -180,7 +180,7 @@ func TestPortAskedForWhileItsTupleCoolsDown(t *testing.T) {
 	for _, port := range []int{40000, 20000} {
 		for _, keep := range []time.Duration{0, 7 * time.Second} {
 			p := pool(fmt.Sprint(port), "127.0.0.1/32")
-			p.CoolDown.ClosedHere = keep
+			p.CoolDown.ActiveClose = keep
 			d := &dialer.Dialer{TCP: p, NetDialer: fixedPort(port)}
 			c := dial(t, d, to.addr())
 			a := to.accept(t, c)

@@ -122,7 +122,7 @@ func (l lease) endAsLeft(e ending, local, remote netip.AddrPort, s sockopt.State
 	case errors.Is(err, sockdiag.ErrElsewhere):
 		l.abandon()
 	case found:
-		l.retire(tuple.ClosedHere, currentSettings().untilFree(&left))
+		l.retire(tuple.ActiveClose, currentSettings().untilFree(&left))
 	default: // nothing is under way any more. After an error, the kernel refuses what it has, or takes it (RFC 6191)
 		e.rtt = 0
 		l.end(e)

@@ -32,7 +32,7 @@ const noticeable = time.Millisecond
 func (l lease) end(e ending) {
 	d := time.Duration(0)
 	switch {
-	case e.how == tuple.ClosedHere:
+	case e.how == tuple.ActiveClose:
 		d = timeWait
 		if s := current.Load(); s != nil {
 			d = s.timeWaitOf(l.onLoopback || e.local.IsLoopback() || e.remote.IsLoopback(), e.timestamps)
@@ -40,7 +40,7 @@ func (l lease) end(e ending) {
 				d = 0 // nobody can tell when the kernel has let go of it, and in this lane the kernel refuses it until then
 			}
 		}
-	case e.how == tuple.ClosedByPeer && e.rtt >= noticeable:
+	case e.how == tuple.PassiveClose && e.rtt >= noticeable:
 		d = coarse(e.rtt + e.rtt/4) // LAST-ACK, until the peer has acknowledged our FIN
 	}
 	l.retire(e.how, d)
@@ -61,14 +61,14 @@ func (l lease) retire(how tuple.Ending, d time.Duration) {
 }
 
 // abandon gives back the tuple of a socket that is closed by somebody else, at an unknown time.
-func (l lease) abandon() { l.retire(tuple.ClosedHere, timeWait) }
+func (l lease) abandon() { l.retire(tuple.ActiveClose, timeWait) }
 
 // collected gives back the tuple of a UDP socket that the garbage collector closes.
 func (l lease) collected() {
-	if d := l.pool.CoolDown.UDP; d > 0 {
+	if d := l.pool.CoolDown.Datagram; d > 0 {
 		l.pool.Retire(l.tuple, max(d, untilCollected))
 	} else {
-		l.retire(tuple.UDP, untilCollected)
+		l.retire(tuple.Datagram, untilCollected)
 	}
 }
 
@@ -97,16 +97,16 @@ func (l lease) forget() {
 // coolDown returns what a CoolDown says of an ending; 0 if nothing.
 func coolDown(c *tuple.CoolDown, how tuple.Ending) time.Duration {
 	switch how {
-	case tuple.ClosedByPeer:
-		return c.ClosedByPeer
+	case tuple.PassiveClose:
+		return c.PassiveClose
 	case tuple.Reset:
 		return c.Reset
 	case tuple.NeverEstablished:
 		return c.NeverEstablished
-	case tuple.UDP:
-		return c.UDP
+	case tuple.Datagram:
+		return c.Datagram
 	}
-	return c.ClosedHere
+	return c.ActiveClose
 }
 
 // reserve takes t into use if it is free, and returns how it stood.

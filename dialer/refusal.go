@@ -110,7 +110,7 @@ func (a *attempt) giveBack(ctx context.Context, held lease, r refusal) {
 		held.yield(r.freeIn)
 	case cut && !a.udp:
 		if s, found := a.inKernel(held.tuple); found {
-			held.retire(tuple.ClosedHere, a.settings.untilFree(&s))
+			held.retire(tuple.ActiveClose, a.settings.untilFree(&s))
 			return
 		}
 		held.end(ending{how: tuple.NeverEstablished})

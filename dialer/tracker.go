@@ -18,7 +18,7 @@ import (
 //
 // A tuple comes back when its socket is destroyed: closed by all who have its descriptor, and done with what it still
 // had to send. It then cools down as after TCPConn.Close. A reset leaves no trace, so it counts as
-// tuple.ClosedByPeer.
+// tuple.PassiveClose.
 //
 // Until the kernel has said so the tuple is in use: 0.1 ms after close(2), tens of ms on a busy machine. Programs
 // that close and dial all the time need ports to spare, or a Dialer.Wait. If messages of the kernel are lost, because

@@ -211,17 +211,17 @@ func (f *follower) look(one followed, w *sockdiag.Watcher, cookie uint64, times 
 func (s *sight) giveBack(p sockdiag.Protocol) {
 	switch {
 	case p == sockdiag.UDP:
-		s.end(ending{how: tuple.UDP})
+		s.end(ending{how: tuple.Datagram})
 	case s.err != nil:
 		s.abandon()
 	case s.left.State == sockdiag.FinWait2: // TIME_WAIT is still to come
-		s.end(ending{how: tuple.ClosedHere, local: s.left.Local.Addr(), remote: s.left.Remote.Addr(), timestamps: true})
+		s.end(ending{how: tuple.ActiveClose, local: s.left.Local.Addr(), remote: s.left.Remote.Addr(), timestamps: true})
 	case s.left.State != 0:
-		s.retire(tuple.ClosedHere, currentSettings().untilFree(&s.left))
+		s.retire(tuple.ActiveClose, currentSettings().untilFree(&s.left))
 	case !s.real.IsValid():
 		s.end(ending{how: tuple.NeverEstablished})
 	default:
-		s.end(ending{how: tuple.ClosedByPeer})
+		s.end(ending{how: tuple.PassiveClose})
 	}
 }
 

@@ -264,7 +264,7 @@ func TestUDPTupleComesBackAfterTheSocketIsClosed(t *testing.T) {
 	}
 
 	p = pool("20000")
-	p.CoolDown.UDP = time.Hour
+	p.CoolDown.Datagram = time.Hour
 	require.NoError(t, dialUDP(t, &dialer.Dialer{UDP: p}, to.String()).Close())
 	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
 }

@@ -51,7 +51,7 @@ func (c *UDPConn) Tuple() tuple.Tuple { return c.held.tuple }
 func (c *UDPConn) NetConn() net.Conn { return c.UDPConn }
 
 // Close closes the socket and then gives its tuple back. The tuple rests as long as the pool's CoolDown says of
-// tuple.UDP, which is not at all by default.
+// tuple.Datagram, which is not at all by default.
 func (c *UDPConn) Close() error {
 	closing := false
 	var err error
@@ -59,7 +59,7 @@ func (c *UDPConn) Close() error {
 		closing = true
 		err = c.UDPConn.Close() // returns when close(2) has, and no Read or Write uses the descriptor any more
 		c.cleanup.Stop()
-		c.held.end(ending{how: tuple.UDP})
+		c.held.end(ending{how: tuple.Datagram})
 	})
 	if !closing {
 		return c.UDPConn.Close() // the error for a socket that is closed

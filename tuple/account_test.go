@@ -106,7 +106,7 @@ func TestWatchTellsWhatEndedMeanwhile(t *testing.T) {
 				require.True(t, p.Release(tuple.From(src, ends.Dst())))
 				require.True(t, p.Reserve(ends))
 			}
-			require.True(t, p.RetireAs(rests, tuple.ClosedHere))
+			require.True(t, p.RetireAs(rests, tuple.ActiveClose))
 			require.True(t, p.Release(unwatched))
 			other := p.Watch(maps.Values(byName))
 			w.Stop()

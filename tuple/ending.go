@@ -2,15 +2,15 @@ package tuple
 
 import "time"
 
-// Ending says how the use of a tuple ended: it decides how long the tuple must rest. Where in doubt it is ClosedHere.
+// Ending says how the use of a tuple ended: it decides how long the tuple must rest. Where in doubt it is ActiveClose.
 type Ending uint8
 
 const (
-	// ClosedHere is a TCP connection that this side closed first: TIME_WAIT is here.
-	ClosedHere Ending = iota
+	// ActiveClose is a TCP connection that this side closed first: TIME_WAIT is here.
+	ActiveClose Ending = iota
 
-	// ClosedByPeer is one that the peer closed first: TIME_WAIT is there.
-	ClosedByPeer
+	// PassiveClose is one that the peer closed first: TIME_WAIT is there.
+	PassiveClose
 
 	// Reset is one that either side reset.
 	Reset
@@ -18,20 +18,20 @@ const (
 	// NeverEstablished is one that was refused, or that nobody answered.
 	NeverEstablished
 
-	// UDP is an exchange of datagrams: nothing on the wire says that it has ended.
-	UDP
+	// Datagram is an exchange of datagrams: nothing on the wire says that it has ended.
+	Datagram
 )
 
 // CoolDown says for each Ending how long a tuple rests after it. If negative, it is free at once. The zero value of
 // each field is the default, which suits a host that owns its source addresses; behind a NAT see AzureNAT and
 // RFC6888.
 type CoolDown struct {
-	// ClosedHere is 60 seconds by default: the TIME_WAIT of Linux.
-	ClosedHere time.Duration
+	// ActiveClose is 60 seconds by default: the TIME_WAIT of Linux.
+	ActiveClose time.Duration
 
-	// ClosedByPeer is none by default. TIME_WAIT is the peer's, and it may let a new connection of the same tuple in (RFC
+	// PassiveClose is none by default. TIME_WAIT is the peer's, and it may let a new connection of the same tuple in (RFC
 	// 9293, 3.6.1; RFC 6191).
-	ClosedByPeer time.Duration
+	PassiveClose time.Duration
 
 	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on
 	// purpose). By RFC 9293 a reset leaves no state, but nothing acknowledges it: if it is lost, the peer goes on with a
@@ -41,8 +41,8 @@ type CoolDown struct {
 	// NeverEstablished is none by default: there is nothing to be remembered.
 	NeverEstablished time.Duration
 
-	// UDP is none by default: the host remembers nothing, and what comes late comes from the same peer.
-	UDP time.Duration
+	// Datagram is none by default: the host remembers nothing, and what comes late comes from the same peer.
+	Datagram time.Duration
 }
 
 // AzureNAT returns what suits a host behind Azure's NAT gateway: for how long the gateway itself holds a port back
@@ -50,8 +50,8 @@ type CoolDown struct {
 // RST, 30 for TCP half open, and 65 for UDP (Microsoft's "Azure NAT Gateway resource", Port Reuse Timers).
 func AzureNAT() CoolDown {
 	return CoolDown{
-		ClosedHere: 65 * time.Second, ClosedByPeer: 65 * time.Second, Reset: 16 * time.Second,
-		NeverEstablished: 30 * time.Second, UDP: 65 * time.Second,
+		ActiveClose: 65 * time.Second, PassiveClose: 65 * time.Second, Reset: 16 * time.Second,
+		NeverEstablished: 30 * time.Second, Datagram: 65 * time.Second,
 	}
 }
 
@@ -60,22 +60,22 @@ func AzureNAT() CoolDown {
 // exceptions that the RFC allows.
 func RFC6888() CoolDown {
 	const d = 120 * time.Second
-	return CoolDown{ClosedHere: d, ClosedByPeer: d, Reset: d, NeverEstablished: d, UDP: d}
+	return CoolDown{ActiveClose: d, PassiveClose: d, Reset: d, NeverEstablished: d, Datagram: d}
 }
 
 // of returns how long a tuple rests after an ending; not positive if it does not.
 func (c *CoolDown) of(how Ending) time.Duration {
 	switch how {
-	case ClosedByPeer:
-		return c.ClosedByPeer
+	case PassiveClose:
+		return c.PassiveClose
 	case Reset:
 		return orDefault(c.Reset, 16*time.Second)
 	case NeverEstablished:
 		return c.NeverEstablished
-	case UDP:
-		return c.UDP
+	case Datagram:
+		return c.Datagram
 	}
-	return orDefault(c.ClosedHere, 60*time.Second)
+	return orDefault(c.ActiveClose, 60*time.Second)
 }
 
 func orDefault(d, byDefault time.Duration) time.Duration {

@@ -23,11 +23,11 @@ func TestTupleRestsByHowItsUseEnded(t *testing.T) {
 		"RFC":     {tuple.RFC6888(), [5]time.Duration{120 * s, 120 * s, 120 * s, 120 * s, 120 * s}},
 		"own":     {tuple.CoolDown{1 * s, 2 * s, 3 * s, 4 * s, 5 * s}, [5]time.Duration{1 * s, 2 * s, 3 * s, 4 * s, 5 * s}},
 		"none":    {tuple.CoolDown{-1, -1, -1, -1, -1}, [5]time.Duration{}},
-		"some":    {tuple.CoolDown{Reset: -1, UDP: 9 * s}, [5]time.Duration{60 * s, 0, 0, 0, 9 * s}},
+		"some":    {tuple.CoolDown{Reset: -1, Datagram: 9 * s}, [5]time.Duration{60 * s, 0, 0, 0, 9 * s}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), CoolDown: test.coolDown}
-			endings := []tuple.Ending{tuple.ClosedHere, tuple.ClosedByPeer, tuple.Reset, tuple.NeverEstablished, tuple.UDP}
+			endings := []tuple.Ending{tuple.ActiveClose, tuple.PassiveClose, tuple.Reset, tuple.NeverEstablished, tuple.Datagram}
 			for i, how := range endings {
 				u := acquire(t, p, web)
 				require.True(t, p.RetireAs(u, how))
@@ -41,7 +41,7 @@ func TestTupleRestsByHowItsUseEnded(t *testing.T) {
 			}
 			u := acquire(t, p, web)
 			require.True(t, p.RetireAs(u, 99))
-			require.Equal(t, test.rests[tuple.ClosedHere] > 0, p.Contains(u), "an ending that is none is in doubt")
+			require.Equal(t, test.rests[tuple.ActiveClose] > 0, p.Contains(u), "an ending that is none is in doubt")
 		})
 	}
 }

@@ -85,8 +85,8 @@ func ExamplePool_reuseRetired() {
 
 	first, _ := pool.TryAcquire(web)
 	second, _ := pool.TryAcquire(web)
-	pool.RetireAs(first, tuple.ClosedHere)
-	pool.RetireAs(second, tuple.ClosedHere)
+	pool.RetireAs(first, tuple.ActiveClose)
+	pool.RetireAs(second, tuple.ActiveClose)
 
 	t, err := pool.TryAcquire(web)
 	fmt.Println(t == first, err)

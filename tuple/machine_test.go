@@ -69,7 +69,7 @@ var (
 
 func newMachine(t *rapid.T) *machine {
 	m := &machine{
-		pool:  &tuple.Pool{Policy: rapid.SampledFrom([]tuple.Policy{tuple.Rotate, tuple.LeastUsed, tuple.StickyDst, tuple.StickyOwner, tuple.Random}).Draw(t, "policy")},
+		pool:  &tuple.Pool{Policy: rapid.SampledFrom([]tuple.Policy{tuple.RoundRobin, tuple.LeastUsed, tuple.StickyDestination, tuple.StickyOwner, tuple.Random}).Draw(t, "policy")},
 		ports: rapid.SampledFrom(machinePorts).Draw(t, "ports"),
 		scope: func(dst netip.AddrPort) netip.AddrPort { return dst },
 		world: world{map[netip.Prefix]alloc.Set{}, map[netip.Prefix]bool{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
@@ -289,10 +289,10 @@ func (m *machine) Retire(t *rapid.T) {
 	if kernel {
 		require.Equal(t, want, only.RetireForKernel(m.pool, u, d), "RetireForKernel(%v, %v)", u, d)
 	} else if rapid.Bool().Draw(t, "by ending") {
-		how := tuple.ClosedByPeer
+		how := tuple.PassiveClose
 		switch d {
 		case time.Minute:
-			how = tuple.ClosedHere
+			how = tuple.ActiveClose
 		case 16 * time.Second:
 			how = tuple.Reset
 		}

@@ -17,7 +17,7 @@ import (
 // sources make another plan.
 type plan struct {
 	v4, v6     sources
-	plain      bool // whether Pool.quick will do: no policy but Rotate, no quota, no hooks, nothing reused, not closed
+	plain      bool // whether Pool.quick will do: no policy but RoundRobin, no quota, no hooks, nothing reused, not closed
 	policy     Policy
 	ports      alloc.Set // of a source that has none of its own
 	lanes      bool      // whether entries hold tuples: not if a source may have no free port though a lane is free
@@ -33,7 +33,7 @@ type plan struct {
 
 func newPlan(p *Pool, tables *tables) *plan {
 	pl := &plan{
-		plain: p.Policy == Rotate && p.Trace == nil && !p.ReuseRetired, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand,
+		plain: p.Policy == RoundRobin && p.Trace == nil && !p.ReuseRetired, policy: p.Policy, maxWaiters: p.MaxWaiters, rand: p.rand,
 		spares: new(spares), owners: maphash.MakeSeed(),
 	}
 	if pl.rand == nil {

@@ -9,17 +9,17 @@ import (
 type Policy uint8
 
 const (
-	// Rotate lets the sources take turns towards each destination.
-	Rotate Policy = iota
+	// RoundRobin has the sources take turns towards each destination.
+	RoundRobin Policy = iota
 
 	// LeastUsed takes the source of whose ports the fewest are held towards the destination, in use or retired.
 	LeastUsed
 
-	// StickyDst always takes the same source towards the same destination.
-	StickyDst
+	// StickyDestination always takes the same source towards the same destination.
+	StickyDestination
 
 	// StickyOwner always takes the same source for the same Request.Owner, so that a client leaves from the same address
-	// wherever it goes. A request without one is served as by Rotate.
+	// wherever it goes. A request without one is served as by RoundRobin.
 	//
 	// Both sticky policies take another source, again the same one each time, while the first has no free port. When a
 	// prefix is added to the list or taken out, only as many destinations or owners change theirs as fall to it or fell
@@ -50,7 +50,7 @@ func (sh *shard) choose(a *ask, pl *plan, d *destination, en *entry) uint64 {
 		return d.leastUsed(pl)
 	case policy == LeastUsed && en != nil:
 		return en.leastUsed(from.n, pl)
-	case policy == StickyDst:
+	case policy == StickyDestination:
 		return sh.sticky(from, d, a.key.hash(sh.v4.seed))
 	case policy == StickyOwner && a.owner != "":
 		return sh.sticky(from, d, maphash.String(pl.owners, a.owner))

@@ -119,7 +119,7 @@ func TestRequestsDoNotAllocateInTheSteadyState(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, policy := range []tuple.Policy{tuple.Rotate, tuple.LeastUsed, tuple.StickyDst, tuple.StickyOwner, tuple.Random} {
+	for _, policy := range []tuple.Policy{tuple.RoundRobin, tuple.LeastUsed, tuple.StickyDestination, tuple.StickyOwner, tuple.Random} {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/28"), Policy: policy}
 		for range 300 {
 			acquire(t, p, web)

@@ -37,7 +37,7 @@ type Pool struct {
 	// Ports are the source ports. The zero Set means 1024-65535.
 	Ports alloc.Set
 
-	// Policy says which source a tuple is taken from. The zero Policy is Rotate.
+	// Policy says which source a tuple is taken from. The zero Policy is RoundRobin.
 	Policy Policy
 
 	// MaxTuples, MaxPerDestination and MaxPerOwner are quotas: how many tuples may be held, in use or retired, in all,

@@ -77,7 +77,7 @@ func TestACoolDownByPolicyDoesNotEndEarly(t *testing.T) {
 			p := &tuple.Pool{ReuseRetired: reuse}
 			retired, ending, kernel := acquire(t, p, web), acquire(t, p, web), acquire(t, p, web)
 			require.True(t, p.Retire(retired, time.Minute))
-			require.True(t, p.RetireAs(ending, tuple.ClosedHere))
+			require.True(t, p.RetireAs(ending, tuple.ActiveClose))
 			require.True(t, only.RetireForKernel(p, kernel, time.Minute))
 			for _, u := range []tuple.Tuple{retired, ending} {
 				was, ok := only.Claim(p, u, "")

@@ -185,7 +185,7 @@ func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]i
 			require.LessOrEqual(t, held[got], held[a], "%v is taken, and %v is used less", got, a)
 		}
 		return
-	case tuple.StickyDst:
+	case tuple.StickyDestination:
 		name = m.scope(r.Dst).String()
 	case tuple.StickyOwner:
 		if name = r.Owner; name == "" {

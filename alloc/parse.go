@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// none is the text of a set without a port that was set explicitly.
+const none = "none"
+
 // ParseSet parses a list of ports and inclusive ranges separated by commas. A range with a stride is its first port
 // and each that lies a multiple of the stride after it. Items marked with ! are left out, wherever in the list they
 // stand:
@@ -13,11 +16,14 @@ import (
 //	1024-65535,!8080,!9000-9100
 //	1027-65535/16
 //
-// Spaces around the items are ignored. The empty string is the zero Set. The syntax without ! is that of Linux's
-// net.ipv4.ip_local_reserved_ports.
+// Spaces around the items are ignored. The empty string is the zero Set, and "none" is a set without a port that is not
+// the zero Set. The syntax without ! and / is that of Linux's net.ipv4.ip_local_reserved_ports.
 func ParseSet(s string) (Set, error) {
-	if strings.TrimSpace(s) == "" {
+	switch strings.TrimSpace(s) {
+	case "":
 		return Set{}, nil
+	case none:
+		return newSet(newBits()), nil
 	}
 	in, out := newBits(), newBits()
 	included := false
@@ -96,8 +102,8 @@ func parsePort(s string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". The
-// empty set is the empty string.
+// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". A set
+// without a port is "none", and the zero Set is the empty string.
 func (s Set) String() string {
 	text, _ := s.AppendText(nil)
 	return string(text)
@@ -105,6 +111,9 @@ func (s Set) String() string {
 
 // AppendText implements [encoding.TextAppender]: it appends what String returns.
 func (s Set) AppendText(b []byte) ([]byte, error) {
+	if !s.IsZero() && s.Len() == 0 {
+		return append(b, none...), nil
+	}
 	bits, start := s.bits(), len(b)
 	for first, ok := bits.NextSet(0); ok; {
 		end, found := bits.NextClear(first)

@@ -11,7 +11,7 @@ import (
 // acquire takes a tuple for the attempt into use. If none is free, it compares the account with the kernel and, if
 // the attempt may wait, it waits for as long as Wait and ctx allow.
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
-	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.Owner}
+	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.d.Owner}
 	rounds := ledgerOf(a.pool).rounds.Load()
 	t, err := a.pool.TryAcquireFor(request)
 	if isUsedUp(err) && a.reconcile(freeOnly, rounds) {
@@ -20,7 +20,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	if isUsedUp(err) && ledgerOf(a.pool).relisten(a.pool, a.transport()) {
 		t, err = a.pool.TryAcquireFor(request)
 	}
-	if isUsedUp(err) && a.mayWait && a.Wait != 0 {
+	if isUsedUp(err) && a.mayWait && a.d.Wait != 0 {
 		t, err = a.wait(ctx, request, err)
 	}
 	if errors.Is(err, tuple.ErrClosed) {
@@ -40,9 +40,9 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 // wait takes a tuple as soon as there is one. The error before says why it had to wait.
 func (a *attempt) wait(ctx context.Context, r tuple.Request, before error) (tuple.Tuple, error) {
 	outer := ctx
-	if a.Wait > 0 {
+	if a.d.Wait > 0 {
 		if a.until.IsZero() {
-			a.until = time.Now().Add(a.Wait)
+			a.until = time.Now().Add(a.d.Wait)
 		}
 		waiting, cancel := context.WithDeadline(ctx, a.until)
 		defer cancel()
@@ -53,7 +53,7 @@ func (a *attempt) wait(ctx context.Context, r tuple.Request, before error) (tupl
 	if err != nil && !isUsedUp(err) && ctx.Err() != nil {
 		err = withReason(before, ctx.Err()) // it had ended before the wait began
 	}
-	if isUsedUp(err) && a.Wait > 0 && outer.Err() == nil {
+	if isUsedUp(err) && a.d.Wait > 0 && outer.Err() == nil {
 		err = withReason(err, errWaited)
 	}
 	return t, err

@@ -123,9 +123,9 @@ func (a *attempt) runFrom(ctx context.Context, c connector) (lease, error) {
 // decides about the rest. It does not for UDP, so there what others have stays theirs.
 func (a *attempt) claim(t tuple.Tuple) (was tuple.State, ok bool) {
 	if !a.udp {
-		return pools.Claim(a.pool, t, a.Owner)
+		return pools.Claim(a.pool, t, a.d.Owner)
 	}
-	was = reserve(a.pool, t, a.Owner)
+	was = reserve(a.pool, t, a.d.Owner)
 	return was, was == tuple.Free
 }
 

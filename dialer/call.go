@@ -11,7 +11,7 @@ import (
 
 // call is one dial for a TCP or UDP network.
 type call struct {
-	*Dialer
+	d       *Dialer
 	nd      *net.Dialer
 	network string
 	udp     bool
@@ -24,7 +24,7 @@ type call struct {
 
 func newCall(d *Dialer, nd *net.Dialer, network string) call {
 	udp := isUDP(network)
-	return call{Dialer: d, nd: nd, network: network, udp: udp, pool: d.pool(udp, netip.Addr{})}
+	return call{d: d, nd: nd, network: network, udp: udp, pool: d.pool(udp, netip.Addr{})}
 }
 
 // leaveFrom has the call leave from a NetDialer's LocalAddr.
@@ -67,7 +67,7 @@ func (c *call) leaveFrom(addr net.Addr) error {
 // setLocal has the call leave from local, whose address is not the unspecified one.
 func (c *call) setLocal(local netip.AddrPort) {
 	c.local = local
-	c.pool = c.Dialer.pool(c.udp, local.Addr())
+	c.pool = c.d.pool(c.udp, local.Addr())
 }
 
 // pool returns the pool of a transport for dials from a local address; not valid: the pool or the kernel chooses it.

@@ -142,8 +142,8 @@ func (a *attempt) explain(err error, t tuple.Tuple) error {
 	switch {
 	case !source.IsValid():
 	case isSyscall(err, "bind") && errors.Is(err, syscall.EADDRNOTAVAIL),
-		a.FreeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
-		return newSourceError(source, a.FreeBind, err)
+		a.d.FreeBind && source.Is4() && isSyscall(err, "connect") && !isOnHost(source): // bind(2) let it pass
+		return newSourceError(source, a.d.FreeBind, err)
 	}
 	return err
 }

@@ -55,7 +55,7 @@ func (a *attempt) lanes(t tuple.Tuple, pool *tuple.Pool) [2]lane {
 		return [2]lane{a.kernelsChoice()}
 	case a.udp && pool == nil:
 		return [2]lane{plainLane}
-	case a.udp && a.SharedUDP:
+	case a.udp && a.d.SharedUDP:
 		return [2]lane{bindLane}
 	case a.udp:
 		return [2]lane{aloneLane, sharedLane}

@@ -21,7 +21,7 @@ type preparation struct {
 
 func (a *attempt) preparation(t tuple.Tuple, l lane) preparation {
 	p := preparation{lane: l, local: a.localOf(t), remote: a.remote}
-	p.freeBind = a.FreeBind && p.local.Addr().IsValid()
+	p.freeBind = a.d.FreeBind && p.local.Addr().IsValid()
 	if l == bindLane && !a.udp {
 		p.namespace = a.settings.namespace
 	}

@@ -35,7 +35,7 @@ func (c call) dialName(ctx context.Context, address string) outcome {
 	}
 	c.mayWait = len(addrs) == 1
 	r := c.race(ctx, addrs)
-	if r.err != nil && len(r.usedUp) > 0 && c.Wait != 0 && !c.mayWait {
+	if r.err != nil && len(r.usedUp) > 0 && c.d.Wait != 0 && !c.mayWait {
 		c.mayWait = true
 		again := slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return !slices.Contains(r.usedUp, a) })
 		r = c.race(ctx, again)

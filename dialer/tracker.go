@@ -76,7 +76,7 @@ func (t *Tracker) NetDialer(d *Dialer) (*net.Dialer, error) {
 	made := *nd
 	made.LocalAddr, made.Control = nil, nil // it is bound where the tuple is known
 	own := *d
-	c.Dialer = &own
+	c.d = &own
 	kept := *nd
 	c.nd = &kept
 	made.ControlContext = connecting{c, t}.control

@@ -13,8 +13,7 @@ import (
 // Use New: the zero Ports has no port to give. A Ports must not be copied. It is safe for concurrent use, and
 // linearizable: an Acquire fails only if at some instant during the call no port was free.
 type Ports struct {
-	allowed *ports.Allowed
-	rand    func() uint64
+	rand func() uint64 // nil in the zero Ports
 
 	mu    sync.Mutex
 	space ports.Space
@@ -22,18 +21,20 @@ type Ports struct {
 
 // New returns a Ports that hands out the ports of allowed, none of which is in use.
 func New(allowed Set) *Ports {
-	return &Ports{allowed: allowed.table(), rand: rand.Uint64}
+	p := &Ports{rand: rand.Uint64}
+	p.space.Use(allowed.table())
+	return p
 }
 
 // Acquire puts a free port to use: each with the same probability, whatever has gone before. It fails only when none is
 // free.
 func (p *Ports) Acquire() (port uint16, ok bool) {
-	if p.allowed == nil {
+	if p.rand == nil {
 		return 0, false
 	}
 	r := p.rand() // before the lock, which others may wait for
 	p.mu.Lock()
-	port, ok = p.space.Acquire(p.table(), r, p.rand)
+	port, ok = p.space.Acquire(r, p.rand)
 	p.mu.Unlock()
 	return port, ok
 }
@@ -43,20 +44,20 @@ func (p *Ports) AcquireIn(s Set) (port uint16, ok bool) {
 	in := s.table()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.space.AcquireIn(p.table(), in, p.rand)
+	return p.space.AcquireIn(in, p.rand)
 }
 
 // Reserve puts this port to use. It fails if port is in use already or not in the allowed set.
 func (p *Ports) Reserve(port uint16) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.space.Reserve(p.table(), port)
+	return p.space.Reserve(port)
 }
 
 // Release ends the use of port. It fails if port was not in use.
 func (p *Ports) Release(port uint16) bool {
 	p.mu.Lock()
-	ok := p.space.Release(p.table(), port)
+	ok := p.space.Release(port)
 	p.mu.Unlock()
 	return ok
 }
@@ -65,26 +66,22 @@ func (p *Ports) Release(port uint16) bool {
 func (p *Ports) Contains(port uint16) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.space.Contains(p.table(), port)
+	return p.space.Contains(port)
 }
 
 // Len returns how many ports are in use.
 func (p *Ports) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.space.Len(p.table())
+	return p.space.Len()
 }
 
 // Free returns how many ports are not in use.
 func (p *Ports) Free() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.table().Len() - p.space.Len(p.table())
-}
-
-func (p *Ports) table() *ports.Allowed {
-	if p.allowed == nil {
-		return nothing
+	if p.rand == nil {
+		return 0
 	}
-	return p.allowed
+	return p.space.Allowed().Len() - p.space.Len()
 }

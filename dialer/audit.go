@@ -52,8 +52,8 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 		return nil, err
 	}
 	found, err := compare(network, p)
-	began := p.Watch(found.withoutSocket)
-	defer began.Stop()
+	ended, stop := pools.Watch(p, found.withoutSocket)
+	defer stop()
 	for range looks - 1 {
 		if err != nil {
 			return nil, err
@@ -71,7 +71,7 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 	}
 	var list []Difference
 	for e, f := range found {
-		if began.Ended(e) {
+		if ended(e) {
 			continue
 		}
 		if f.Kernel == "" && network == "udp" && p.Scope == nil { // walks may have missed it
@@ -142,8 +142,8 @@ func compare(network string, p *tuple.Pool) (findings, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a := s.Local.Addr(); p.HandsOut(a, s.Local.Port()) ||
-			a == netip.IPv6Unspecified() && p.HandsOut(netip.IPv4Unspecified(), s.Local.Port()) {
+		if a := s.Local.Addr(); pools.HandsOut(p, a, s.Local.Port()) ||
+			a == netip.IPv6Unspecified() && pools.HandsOut(p, netip.IPv4Unspecified(), s.Local.Port()) {
 			found.add(tuple.From(s.Local, netip.AddrPort{}), tuple.Foreign, &s)
 		}
 	}

@@ -18,16 +18,18 @@ var _ = access.Provide(access.Methods[Pool, Tuple, State, alloc.Set]{
 	FreeUnless:      (*Pool).freeUnless,
 	SetPorts:        (*Pool).setPorts,
 	HasSource:       (*Pool).hasSource,
+	HandsOut:        (*Pool).handsOut,
+	Watch:           (*Pool).watch,
 	Slot:            (*Pool).slotOf,
 })
 
 func (p *Pool) hasSource(family netip.Addr) bool {
 	pl := p.ready().shards[0].plan.Load()
-	from := &pl.v6
+	from := &pl.V6
 	if family.Unmap().Is4() {
-		from = &pl.v4
+		from = &pl.V4
 	}
-	return pl.err == nil && from.n > 0
+	return pl.err == nil && from.Len() > 0
 }
 
 func (p *Pool) slotOf() *atomic.Value { return &p.slot }

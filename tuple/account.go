@@ -3,6 +3,8 @@ package tuple
 import (
 	"iter"
 	"net/netip"
+
+	"github.com/ephemera-go/ephemera/internal/held"
 )
 
 // State is how a tuple stands in a Pool.
@@ -37,24 +39,19 @@ func (s State) String() string {
 func (p *Pool) State(t Tuple) State {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
-	mu := sh.lock()
-	defer mu.Unlock()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
 	if !ok {
 		return Foreign
 	}
 	sh.settle(pl)
-	at, found := sh.entries(key).find(key, hash)
-	if found {
-		if state := at.state(h); state != Free {
-			return state
-		}
+	state := sh.held.Find(key, hash).State(h)
+	if state == held.Free && (pl.err != nil || !pl.Sources(key).HandsOut(h)) {
+		return Foreign
 	}
-	if pl.err == nil && pl.sources(key).handOut(h) {
-		return Free
-	}
-	return Foreign
+	return State(state)
 }
 
 // All ranges over the tuples that are in use, retired or taken, with their state, in no order. Without Sources their
@@ -67,10 +64,10 @@ func (p *Pool) State(t Tuple) State {
 func (p *Pool) All() iter.Seq2[Tuple, State] {
 	return func(yield func(Tuple, State) bool) {
 		st := p.ready()
-		var held []standing
+		var list []standing
 		for i := range st.shards {
-			held = st.shards[i].held(held[:0])
-			for _, s := range held {
+			list = st.shards[i].standings(list[:0])
+			for _, s := range list {
 				if !yield(s.tuple, s.state) {
 					return
 				}
@@ -85,63 +82,37 @@ type standing struct {
 	state State
 }
 
-// held appends all that the shard holds.
-func (sh *shard) held(list []standing) []standing {
-	mu := sh.lock()
-	defer mu.Unlock()
+// standings appends all that the shard holds.
+func (sh *shard) standings(list []standing) []standing {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
-	for at := range sh.all {
-		list = at.appendHeld(list, pl)
-	}
-	return list
-}
-
-func (at place) appendHeld(list []standing, pl *plan) []standing {
-	key := at.s.key(at.i)
-	from := pl.sources(key)
-	add := func(src addr, port uint16, state State) {
-		list = append(list, standing{Tuple{src, key.addr(), port, key.port()}, state})
-	}
-	if d := at.destination(); d != nil {
-		for s := range d.all {
-			src := from.at(s.number())
-			for port := range s.held.All(s.table) {
-				add(src, port, s.state(port))
-			}
-		}
-		return list
-	}
-	en := at.entry()
-	for j := range laneCount {
-		if h := en.lane(j); h.port() != 0 {
-			add(from.at(h.number()), h.port(), at.state(h))
+	for at := range sh.held.All {
+		key := at.Key()
+		from := pl.Sources(key)
+		for h, state := range at.Tuples {
+			list = append(list, standing{Tuple{from.At(h.Number()), key.Addr(), h.Port(), key.Port()}, State(state)})
 		}
 	}
 	return list
 }
 
-// HandsOut reports whether p hands out this port of a source address now, when it is free. The unspecified address of a
+// handsOut reports whether p hands out this port of a source address now, when it is free. The unspecified address of a
 // family stands for every source of that family.
-func (p *Pool) HandsOut(src netip.Addr, port uint16) bool {
-	a := addrFrom(src)
-	key := dstKey{last: 1 << 32} // any destination of the family
-	if !a.is4() {
-		key = dstKey{lo: 1}
-	}
+func (p *Pool) handsOut(src netip.Addr, port uint16) bool {
 	pl := p.ready().shards[0].plan.Load()
 	if !src.IsValid() || port == 0 || pl.err != nil {
 		return false
 	}
-	from := pl.sources(key)
-	if !from.any && !src.Unmap().IsUnspecified() {
-		number, ok := from.liveNumber(a)
-		return ok && from.table(number).Contains(port)
+	src = src.Unmap()
+	from := &pl.V6
+	if src.Is4() {
+		from = &pl.V4
 	}
-	for i := range from.blocks[:from.live] {
-		if from.blocks[i].table.Contains(port) {
-			return true
-		}
+	if from.Any() || src.IsUnspecified() {
+		return from.HandOut(port)
 	}
-	return false
+	h, ok := from.Find(held.AddrFrom(src), port)
+	return ok && from.HandsOut(h)
 }

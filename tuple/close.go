@@ -15,13 +15,13 @@ func (p *Pool) Close() error {
 	}
 	next := new(plan)
 	*next = *old
-	next.err, next.plain = ErrClosed, false
+	next.err = ErrClosed
 	for i := range st.shards {
 		sh := &st.shards[i]
-		mu := sh.lock()
+		sh.mu.Lock()
 		sh.settle(old)
 		sh.close(next)
-		mu.Unlock()
+		sh.mu.Unlock()
 	}
 	return nil
 }
@@ -29,16 +29,10 @@ func (p *Pool) Close() error {
 // close goes over to the plan of a closed pool, and turns away those who wait.
 func (sh *shard) close(pl *plan) {
 	sh.plan.Store(pl)
-	for at := range sh.all {
-		if d := at.destination(); d != nil {
-			d.from = pl.sources(d.key)
-		}
-	}
-	for _, f := range sh.flows.m {
-		a := f.first().ask
-		f.fail(closedError)
-		sh.reduce(&a, pl)
-	}
+	sh.waits.Fail(func(a *asked) outcome { return outcome{err: closedError(&a.ask)} })
+	sh.stopWake()
 }
 
-func closedError(a *ask) error { return fmt.Errorf("tuple: acquire towards %v: %w", a.dst, ErrClosed) }
+func closedError(a *ask) error {
+	return fmt.Errorf("tuple: acquire towards %v: %w", a.dst(), ErrClosed)
+}

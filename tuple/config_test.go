@@ -198,12 +198,12 @@ func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 // Logs are grouped by the beginning of a line, so what varies from call to call comes at the end.
 func TestTextOfAQuotaErrorBeginsWithWhichQuotaItIs(t *testing.T) {
 	for _, e := range []*tuple.QuotaError{
-		{Dst: web, Quota: "MaxTuples", Max: 5, InUse: 5},
-		{Dst: web6, Quota: "MaxPerOwner", Max: 5, Owner: `the "first"`, InUse: 3, Retired: 2, Err: context.DeadlineExceeded},
+		{Dst: web, Quota: tuple.QuotaTuples, Max: 5, InUse: 5},
+		{Dst: web6, Quota: tuple.QuotaPerOwner, Max: 5, Owner: `the "first"`, InUse: 3, Retired: 2, Err: context.DeadlineExceeded},
 	} {
-		text := map[string]string{
-			"MaxTuples":   "the quota is used up: MaxTuples (towards 198.51.100.7:443: at most 5, 5 in use)",
-			"MaxPerOwner": `the quota is used up: MaxPerOwner: context deadline exceeded (towards [2001:db8:f::7]:443: at most 5 of owner "the \"first\"", 3 in use, 2 cooling down)`,
+		text := map[tuple.Quota]string{
+			tuple.QuotaTuples:   "the quota is used up: MaxTuples (towards 198.51.100.7:443: at most 5, 5 in use)",
+			tuple.QuotaPerOwner: `the quota is used up: MaxPerOwner: context deadline exceeded (towards [2001:db8:f::7]:443: at most 5 of owner "the \"first\"", 3 in use, 2 cooling down)`,
 		}
 		require.EqualError(t, e, text[e.Quota])
 	}

@@ -1,6 +1,11 @@
 package tuple
 
-import "time"
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Ending says how the use of a tuple ended: it decides how long the tuple must rest. Where in doubt it is ActiveClose.
 type Ending uint8
@@ -63,26 +68,85 @@ func RFC6888() CoolDown {
 	return CoolDown{ActiveClose: d, PassiveClose: d, Reset: d, NeverEstablished: d, Datagram: d}
 }
 
-// of returns how long a tuple rests after an ending; not positive if it does not.
-func (c *CoolDown) of(how Ending) time.Duration {
+// field returns the field of an ending.
+func (c *CoolDown) field(how Ending) *time.Duration {
 	switch how {
 	case PassiveClose:
-		return c.PassiveClose
+		return &c.PassiveClose
 	case Reset:
-		return orDefault(c.Reset, 16*time.Second)
+		return &c.Reset
 	case NeverEstablished:
-		return c.NeverEstablished
+		return &c.NeverEstablished
 	case Datagram:
-		return c.Datagram
+		return &c.Datagram
 	}
-	return orDefault(c.ActiveClose, 60*time.Second)
+	return &c.ActiveClose
 }
 
-func orDefault(d, byDefault time.Duration) time.Duration {
-	if d == 0 {
-		return byDefault
+// of returns how long a tuple cools down after an ending; not positive if it does not.
+func (c CoolDown) of(how Ending) time.Duration {
+	d := *c.field(how)
+	switch {
+	case d != 0:
+		return d
+	case how == Reset:
+		return 16 * time.Second
+	case c.field(how) == &c.ActiveClose:
+		return 60 * time.Second
 	}
-	return d
+	return 0
+}
+
+// String returns the fields that are not zero, as UnmarshalText reads them: "active-close=1m0s,reset=-1ns". That of the
+// zero CoolDown is the empty string.
+func (c CoolDown) String() string {
+	text, _ := c.AppendText(nil)
+	return string(text)
+}
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns.
+func (c CoolDown) AppendText(b []byte) ([]byte, error) {
+	start := len(b)
+	for how := range endingNames {
+		if d := *c.field(Ending(how)); d != 0 {
+			if len(b) > start {
+				b = append(b, ',')
+			}
+			b = append(append(append(b, endingNames[how]...), '='), d.String()...)
+		}
+	}
+	return b, nil
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (c CoolDown) MarshalText() ([]byte, error) { return c.AppendText([]byte{}) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of endings and durations, such as
+// "active-close=60s,reset=16s". What it does not name is zero, so that the empty text is the zero CoolDown. In JSON and
+// YAML a CoolDown is therefore one string.
+func (c *CoolDown) UnmarshalText(text []byte) error {
+	var parsed CoolDown
+	for item := range strings.SplitSeq(string(text), ",") {
+		item = strings.TrimSpace(item)
+		if item == "" && len(bytes.TrimSpace(text)) == 0 {
+			break
+		}
+		name, value, found := strings.Cut(item, "=")
+		if !found {
+			return fmt.Errorf("tuple: a cool-down is an ending and a duration, such as active-close=60s: %q", item)
+		}
+		how, err := endingNames.parse("Ending", name)
+		if err != nil {
+			return err
+		}
+		d, err := time.ParseDuration(strings.TrimSpace(value))
+		if err != nil {
+			return fmt.Errorf("tuple: the cool-down of %s is no duration such as 60s: %q", endingNames[how], value)
+		}
+		*parsed.field(Ending(how)) = d
+	}
+	*c = parsed
+	return nil
 }
 
 // RetireAs is Retire for as long as CoolDown says of this Ending.

@@ -91,7 +91,7 @@ func (e *ExhaustedError) Timeout() bool { return isTimeout(e.Err) }
 // Err wraps.
 type QuotaError struct {
 	Dst     netip.AddrPort // the destination asked for
-	Quota   string         // the field of Pool that says so: MaxPerOwner, MaxTuples or MaxPerDestination
+	Quota   Quota          // which one
 	Max     int            // and what it is
 	Owner   string         // whose tuples they are, if it is MaxPerOwner
 	InUse   int            // tuples in use that count in the quota: of the Owner, of the Pool or towards Dst
@@ -106,13 +106,13 @@ type QuotaError struct {
 // What varies from call to call stands in the parentheses, at the end.
 func (e *QuotaError) Error() string {
 	b := new(strings.Builder)
-	begin(b, ErrQuota.Error()+": "+e.Quota, e.Err)
+	begin(b, ErrQuota.Error()+": "+e.Quota.String(), e.Err)
 	b.WriteString(" (")
 	if e.Dst.IsValid() {
 		fmt.Fprintf(b, "towards %v: ", e.Dst)
 	}
 	fmt.Fprintf(b, "at most %d", e.Max)
-	if e.Quota == "MaxPerOwner" {
+	if e.Quota == QuotaPerOwner {
 		fmt.Fprintf(b, " of owner %q", e.Owner)
 	}
 	b.WriteString(", ")

@@ -1,6 +1,12 @@
 package tuple
 
-import "unsafe"
+import (
+	"iter"
+	"net/netip"
+	"unsafe"
+
+	"github.com/ephemera-go/ephemera/internal/held"
+)
 
 // SetRand makes p draw its random numbers from rand. It must come before the first use of p.
 func (p *Pool) SetRand(rand func() uint64) { p.rand = rand }
@@ -11,11 +17,11 @@ func (p *Pool) Timers() int {
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		mu := sh.lock()
+		sh.mu.Lock()
 		if sh.wake != nil {
 			n++
 		}
-		mu.Unlock()
+		sh.mu.Unlock()
 	}
 	return n
 }
@@ -26,9 +32,9 @@ func (p *Pool) Tables() int {
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		mu := sh.lock()
-		n += sh.v4.n + sh.v6.n
-		mu.Unlock()
+		sh.mu.Lock()
+		n += sh.held.Len()
+		sh.mu.Unlock()
 	}
 	return n
 }
@@ -44,8 +50,8 @@ func (p *Pool) SameShard(a, b Tuple) bool {
 // Where the fields of a shard lie.
 const (
 	ShardSize      = unsafe.Sizeof(shard{})
-	ShardReadEnd   = unsafe.Offsetof(shard{}.v6) + unsafe.Sizeof(shard{}.v6)
-	ShardWrite     = unsafe.Offsetof(shard{}.mu)
+	ShardReadEnd   = unsafe.Offsetof(shard{}.mu) + unsafe.Sizeof(shard{}.mu)
+	ShardWrite     = unsafe.Offsetof(shard{}.own)
 	ShardCooldown  = unsafe.Offsetof(shard{}.cool)
 	ShardsInAState = unsafe.Offsetof(state{}.shards)
 )
@@ -59,32 +65,35 @@ func (p *Pool) ContainsQuickly(t Tuple) (held, known bool) {
 	return sh.has(key, hash, &t)
 }
 
-// Wrapped returns how many entries lie before their home, for the table ended.
-func (p *Pool) Wrapped() int {
-	n := 0
+// IsWatched reports whether an end of a use looks for those who watch.
+func (p *Pool) IsWatched() bool { return p.ready().watches.Load() != nil }
+
+// HandsOut is what package dialer asks.
+func (p *Pool) HandsOut(src netip.Addr, port uint16) bool { return p.handsOut(src, port) }
+
+// Watch is what package dialer uses.
+type Watch struct {
+	Ended func(Tuple) bool
+	Stop  func()
+}
+
+func (p *Pool) Watch(tuples iter.Seq[Tuple]) Watch {
+	ended, stop := p.watch(tuples)
+	return Watch{ended, stop}
+}
+
+// Wrapped returns how many destinations lie before their home, because the table ended.
+func (p *Pool) Wrapped() (n int) {
 	st := p.ready()
 	for i := range st.shards {
-		for _, e := range []*entries{&st.shards[i].v4, &st.shards[i].v6} {
-			if s := e.slots.Load(); s != nil {
-				for i := s.keyWords - 1; i < len(s.words); i += s.size {
-					if s.words[i] != 0 && s.home(s.key(i).hash(&st.seed)) > i {
-						n++
-					}
-				}
-			}
-		}
+		n += st.shards[i].held.Wrapped(&st.shards[i].plan.Load().Rules)
 	}
 	return n
 }
 
-// SameHome reports whether the entries of a and b lie one after the other in a table that holds no others.
+// SameHome reports whether the destinations of a and b lie one after the other in a table that holds no others.
 func (p *Pool) SameHome(a, b Tuple) bool {
-	st := p.ready()
-	s := newSlots(minSlots, 1)
-	_, ha := st.shard(a.dstKey())
-	_, hb := st.shard(b.dstKey())
-	return p.SameShard(a, b) && s.home(ha) == s.home(hb)
+	_, ha := p.ready().shard(a.dstKey())
+	_, hb := p.ready().shard(b.dstKey())
+	return p.SameShard(a, b) && held.SameHome(ha, hb)
 }
-
-// IsWatched reports whether an end of a use looks for those who watch.
-func (p *Pool) IsWatched() bool { return p.ready().watches.Load() != nil }

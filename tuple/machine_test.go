@@ -175,14 +175,14 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 	stops, counts := m.stops(r)
 	longest, _ := m.rested(r)
 	got, err := m.pool.TryAcquireFor(r)
-	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && stops == "" && err == nil && len(m.line) == 0 {
+	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && stops == 0 && err == nil && len(m.line) == 0 {
 		// The simple call is the same.
 		require.True(t, m.pool.Release(got))
 		got, err = m.pool.TryAcquire(r.Dst)
 	}
 	if served {
 		require.NoError(t, err)
-		if stops == "" && len(free) > 0 {
+		if stops == 0 && len(free) > 0 {
 			m.checkPolicy(t, r, free, got.Src().Addr())
 		} else {
 			require.Equal(t, longest, m.key(got), "others have rested longer")
@@ -199,7 +199,7 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 		require.Equal(t, r.Dst, e.Dst)
 	case *tuple.ExhaustedError:
 		inUse, retired, taken := m.towards(r.Dst)
-		require.Equal(t, []any{"", r.Dst, inUse, retired, taken}, []any{stops, e.Dst, e.InUse, e.Retired, e.Taken})
+		require.Equal(t, []any{tuple.Quota(0), r.Dst, inUse, retired, taken}, []any{stops, e.Dst, e.InUse, e.Retired, e.Taken})
 	default: // it can be served never, or not from the present sources
 		require.Empty(t, free)
 	}

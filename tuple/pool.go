@@ -1,13 +1,12 @@
 package tuple
 
 import (
-	"context"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/held"
 )
 
 // Pool hands out tuples towards destinations: it chooses the source address and the source port. A tuple is free, in
@@ -65,6 +64,10 @@ type Pool struct {
 	// to 64 kinds of Request at a time towards a destination, and some 10 to 120 bytes more for each retired tuple.
 	ReuseRetired bool
 
+	// StickySeed makes the choices of the sticky policies the same in each process that has the same seed and Sources.
+	// If it is empty, each Pool makes choices of its own.
+	StickySeed string
+
 	// Scope maps a destination to the space in which source ports must be unique. nil means that each destination is a
 	// space of its own. Behind a NAT of destinations, a sidecar or a virtual address, several destinations are one to
 	// whoever sees the packets: map them to the same, which must be of their family and have a port. A scope must always
@@ -84,10 +87,9 @@ type Pool struct {
 const shards = 64
 
 type state struct {
-	shards  [shards]shard // first, for it begins a cache line
-	seed    seed
-	watches watches // read with the seed
-	rand    func() uint64
+	shards  [shards]shard // first, because it begins a cache line
+	hash    *held.Seed    // what nobody knows who chooses destinations
+	watches watches       // read with the seed
 	tables  tables
 }
 
@@ -99,20 +101,20 @@ func (p *Pool) ready() *state {
 	defer p.init.Unlock()
 	st := p.state.Load()
 	if st == nil {
-		st = &state{seed: newSeed()}
+		st = new(state)
 		pl := newPlan(p, &st.tables)
+		st.hash = pl.Hash
 		if pl.quota != nil {
 			pl.quota.shards = &st.shards
 		}
-		st.rand = pl.rand
 		for i := range st.shards {
 			sh := &st.shards[i]
 			sh.plan.Store(pl)
-			sh.v4.seed, sh.v6.seed = &st.seed, &st.seed
-			sh.due.Store(never)
-			if p.ReuseRetired {
-				sh.cool.early = new(retirees)
+			if sh.mu = &sh.own; pl.quota != nil {
+				sh.mu = &pl.quota.mu
 			}
+			sh.due.Store(never)
+			sh.cool.Ordered = p.ReuseRetired
 		}
 		p.state.Store(st)
 	}
@@ -120,147 +122,42 @@ func (p *Pool) ready() *state {
 }
 
 // shard returns the hash of a destination and the shard that it falls to.
-func (st *state) shard(key dstKey) (*shard, uint64) {
-	hash := key.hash(&st.seed)
+func (st *state) shard(key held.Key) (*shard, uint64) {
+	hash := key.Hash(st.hash)
 	return &st.shards[hash%shards], hash
 }
 
-// space returns the port space of a destination; it is not valid if dst is no destination, or its Scope of another
+// space returns the port space of a destination. It is not valid if dst is no destination, or its Scope is of another
 // family.
-func (p *Pool) space(dst addr, port uint16) dstKey {
-	key := dstKeyOf(dst, port)
-	if p.Scope == nil || !key.isValid() {
+func (p *Pool) space(dst held.Addr, port uint16) held.Key {
+	key := held.KeyOf(dst, port)
+	if p.Scope == nil || !key.IsValid() {
 		return key
 	}
-	scope := p.Scope(key.netip())
-	scoped := dstKeyOf(addrFrom(scope.Addr()), scope.Port())
-	if scoped.is6() != key.is6() {
-		return dstKey{}
+	scope := p.Scope(key.Netip())
+	scoped := held.KeyOf(held.AddrFrom(scope.Addr()), scope.Port())
+	if scoped.Is6() != key.Is6() {
+		return held.Key{}
 	}
 	return scoped
-}
-
-// TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is
-// an ErrExhausted, in fact an *ExhaustedError. If a quota is used up it is an ErrQuota, in fact a *QuotaError, and if
-// the Pool is closed an ErrClosed.
-func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
-	if t, done, err := p.quick(dst, false); done {
-		return t, err
-	}
-	return p.acquire(atOnce, &Request{Dst: dst})
-}
-
-// Acquire is TryAcquire that waits for a free tuple, and for the quotas, until ctx ends. Those who wait for a
-// destination are served first come, first served, as soon as a tuple towards it is released or has cooled down;
-// nobody is held up by one who waits for a quota of another owner.
-//
-// If ctx ends while it waits, or MaxWaiters others wait already, the error Is what TryAcquire's is, and ctx.Err() or
-// ErrQueueFull too; if the Pool is closed, ErrClosed alone. If ctx has ended before, the error Is ctx.Err() alone. A
-// tuple that it is given at the same time as ctx ends is returned all the same.
-func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
-	if ctx.Err() == nil {
-		if t, done, err := p.quick(dst, true); done {
-			return t, err
-		}
-	}
-	return p.acquire(ctx, &Request{Dst: dst})
-}
-
-// quick is what nearly every acquire comes to, in a pool that makes no use of policies, quotas and so on. Where it is
-// not done, acquire has more to do: it waits, or finds out what is wrong.
-func (p *Pool) quick(dst netip.AddrPort, wait bool) (t Tuple, done bool, err error) {
-	to := addrFrom(dst.Addr())
-	key := p.space(to, dst.Port())
-	st := p.ready()
-	sh, hash := st.shard(key)
-	r := st.rand() // before the lock, which others may wait for
-	sh.mu.Lock()
-	pl := sh.plan.Load()
-	from := pl.sources(key)
-	if !pl.plain || from.n == 0 || !key.isValid() {
-		sh.mu.Unlock()
-		return Tuple{}, false, nil
-	}
-	h, ok := sh.acquire(key, hash, pl, r)
-	if !ok && !wait {
-		err = sh.exhausted(&ask{dst: dst, to: to, key: key, hash: hash}, nil)
-	}
-	sh.mu.Unlock()
-	if !ok {
-		return Tuple{}, !wait, err
-	}
-	return Tuple{from.at(h.number()), to, h.port(), dst.Port()}, true, nil
-}
-
-// Reserve takes t into use. It fails if t is in use, retired or taken, or is not a tuple that the Pool could hand
-// out: its source is not in Sources, or its port is not in Ports. Nor does it take anything from a Pool that is
-// closed.
-func (p *Pool) Reserve(t Tuple) bool { return p.ReserveFor(t, "") }
-
-// ReserveFor is Reserve for an owner, in whose MaxPerOwner it counts; "" is nobody.
-func (p *Pool) ReserveFor(t Tuple, owner string) bool {
-	key := p.space(t.dst, t.dstPort)
-	sh, hash := p.ready().shard(key)
-	mu := sh.lock()
-	pl := sh.plan.Load()
-	h, ok := pl.find(key, &t)
-	ok = ok && pl.err == nil && sh.reserve(&ask{key: key, hash: hash, owner: owner}, h, pl)
-	mu.Unlock()
-	if ok && p.Trace != nil {
-		p.Trace.acquired(pl.tuple(key, h, &t), 0)
-	}
-	return ok
-}
-
-// Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever
-// holds t must give it back once: by the time of a second call t may be somebody else's.
-func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
-
-// Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
-// (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use. Under ReuseRetired it may be taken
-// sooner.
-func (p *Pool) Retire(t Tuple, d time.Duration) bool { return p.retire(t, byPolicy, d) }
-
-// retire ends the use of t as the kind says. If d is 0, or negative and the kind is not taken, t is free at once.
-func (p *Pool) retire(t Tuple, k kind, d time.Duration) bool {
-	key := p.space(t.dst, t.dstPort)
-	st := p.ready()
-	if list := st.watches.Load(); list != nil {
-		st.ends(*list, key, &t)
-	}
-	sh, hash := st.shard(key)
-	mu := sh.lock()
-	pl := sh.plan.Load()
-	h, ok := pl.find(key, &t)
-	switch {
-	case !ok:
-	case k == taken:
-		ok = sh.yield(key, hash, h, d, pl)
-	default:
-		ok = sh.retire(key, hash, h, k, d, pl)
-	}
-	mu.Unlock()
-	if ok && p.Trace != nil {
-		if k == taken {
-			d = 0 // nothing of the pool's cools down
-		}
-		p.Trace.ended(pl.tuple(key, h, &t), d)
-	}
-	return ok
 }
 
 // Contains reports whether t is in use, retired or taken. It seldom takes a lock.
 func (p *Pool) Contains(t Tuple) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
-	if held, known := sh.has(key, hash, &t); known {
-		return held
+	if is, known := sh.has(key, hash, &t); known {
+		return is
 	}
-	mu := sh.lock()
-	defer mu.Unlock()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	h, ok := pl.find(key, &t)
-	return ok && sh.contains(key, hash, h, pl)
+	if !ok {
+		return false
+	}
+	sh.settle(pl)
+	return sh.held.Find(key, hash).State(h) != held.Free
 }
 
 // Stats is how much a Pool holds.
@@ -280,14 +177,14 @@ func (p *Pool) Stats() Stats {
 	var sum Stats
 	for i := range st.shards {
 		sh := &st.shards[i]
-		mu := sh.lock()
+		sh.mu.Lock()
 		sh.settle(sh.plan.Load())
 		sum.InUse += sh.inUse
-		sum.Retired += sh.cool.retired()
-		sum.Taken += sh.cool.taken
-		sum.Waiting += sh.waiting
-		sum.Destinations += sh.v4.n + sh.v6.n
-		mu.Unlock()
+		sum.Retired += sh.cool.Len() - sh.cool.Taken()
+		sum.Taken += sh.cool.Taken()
+		sum.Waiting += sh.waits.Len()
+		sum.Destinations += sh.held.Len()
+		sh.mu.Unlock()
 	}
 	return sum
 }

@@ -1,10 +1,37 @@
 package tuple
 
 import (
-	"container/heap"
 	"math"
 	"sync"
+
+	"github.com/ephemera-go/ephemera/internal/held"
+	"github.com/ephemera-go/ephemera/internal/shrink"
+	"github.com/ephemera-go/ephemera/internal/waiting"
 )
+
+// Quota is one of the quotas of a Pool.
+type Quota uint8
+
+// The quotas. The zero Quota is none of them.
+const (
+	noQuota Quota = iota
+	QuotaTuples
+	QuotaPerDestination
+	QuotaPerOwner
+)
+
+// String returns the name of the field of Pool: "MaxTuples".
+func (q Quota) String() string {
+	switch q {
+	case QuotaTuples:
+		return "MaxTuples"
+	case QuotaPerDestination:
+		return "MaxPerDestination"
+	case QuotaPerOwner:
+		return "MaxPerOwner"
+	}
+	return "no quota"
+}
 
 // quota is MaxTuples and MaxPerOwner. They tie all destinations together, so a Pool that has one of them has one
 // lock, mu, in place of those of its shards. So nothing happens between the release of a tuple and its being given to
@@ -26,30 +53,32 @@ type quota struct {
 	perOwner int // MaxPerOwner, or MaxInt
 	held     int // in use or retired, and
 	rest     int // retired
-	owners   shrinking[string, *owner]
-	ready    queue[*owner] // those who wait and are below MaxPerOwner
-	crowd    crowd         // all who wait for the quotas
-	awake    bool          // whether that is anybody, as the shards know it
+	owners   shrink.Map[string, *owner]
+	ready    shrink.Heap[*owner] // those who wait and are below MaxPerOwner
+	room     room                // all who wait for the quotas
+	awake    bool                // whether that is anybody, as the shards know it
 }
 
 // owner is somebody who holds tuples, if there is a MaxPerOwner, or waits for a quota. That of requests without an
 // owner waits only.
 type owner struct {
 	name    string
-	quota   *quota
-	held    int  // in use or retired, and
-	retired int  // retired
-	line    line // who waits for either quota
-	at      int  // in ready; negative if it is not
+	held    int   // in use or retired, and
+	retired int   // retired
+	line    *line // who waits for either quota
+	at      int   // in ready; negative if it is not
 }
 
-func (o *owner) arrival() uint64 { return o.line.head().arrival() }
-func (o *owner) position() *int  { return &o.at }
+// Before orders the owners by who of them came first.
+func (o *owner) Before(other *owner) bool { return o.line.Head().Before(other.line.Head()) }
 
-// owned names a tuple that has an owner.
-type owned struct {
-	key  dstKey
-	hold hold
+// Place is where ready notes the index of the owner.
+func (o *owner) Place() *int { return &o.at }
+
+// ownedTuple names a tuple that has an owner.
+type ownedTuple struct {
+	key  held.Key
+	hold held.Hold
 }
 
 func newQuota(p *Pool) *quota {
@@ -68,41 +97,41 @@ func newQuota(p *Pool) *quota {
 
 // owner returns the owner of this name, who must be about to hold something or to wait.
 func (q *quota) owner(name string) *owner {
-	o := q.owners.get(name)
+	o := q.owners.Get(name)
 	if o == nil {
-		o = &owner{name: name, quota: q, at: -1}
-		o.line = line{crowd: &q.crowd, owner: o}
-		q.owners.put(name, o)
+		o = &owner{name: name, at: -1}
+		o.line = waiting.NewLine(&q.room, func() { q.place(o) })
+		q.owners.Put(name, o)
 	}
 	return o
 }
 
-// stops says which quota keeps an owner from holding one more tuple; "" if none does.
-func (q *quota) stops(owner string) string {
-	switch o := q.owners.get(owner); {
+// stops says which quota keeps an owner from holding one more tuple, noQuota if none does.
+func (q *quota) stops(owner string) Quota {
+	switch o := q.owners.Get(owner); {
 	case o != nil && o.held >= q.perOwner:
-		return "MaxPerOwner"
+		return QuotaPerOwner
 	case q.held >= q.max:
-		return "MaxTuples"
+		return QuotaTuples
 	}
-	return ""
+	return noQuota
 }
 
 // place puts o, of whom something has changed, where it belongs.
 func (q *quota) place(o *owner) {
-	switch ready, is := !o.line.isEmpty() && o.held < q.perOwner, o.at >= 0; {
+	switch ready, is := !o.line.IsEmpty() && o.held < q.perOwner, o.at >= 0; {
 	case ready && is:
-		heap.Fix(&q.ready, o.at)
+		q.ready.Moved(o)
 	case ready:
-		heap.Push(&q.ready, o)
+		q.ready.Add(o)
 	case is:
-		heap.Remove(&q.ready, o.at)
+		q.ready.Remove(o)
 		o.at = -1
 	}
-	if o.line.isEmpty() && o.held == 0 {
-		q.owners.delete(o.name)
+	if o.line.IsEmpty() && o.held == 0 {
+		q.owners.Delete(o.name)
 	}
-	if awake := q.crowd.n > 0; awake != q.awake {
+	if awake := q.room.Len() > 0; awake != q.awake {
 		q.awake = awake
 		for i := range q.shards {
 			q.shards[i].setWake()
@@ -112,34 +141,34 @@ func (q *quota) place(o *owner) {
 }
 
 // took counts a tuple that has come to be held.
-func (q *quota) took(sh *shard, a *ask, h hold) {
+func (q *quota) took(sh *shard, a *ask, h held.Hold) {
 	q.held++
-	if q.perOwner < math.MaxInt && a.owner != "" {
-		o := q.owner(a.owner)
+	if q.perOwner < math.MaxInt && a.Owner != "" {
+		o := q.owner(a.Owner)
 		o.held++
-		sh.owned.put(owned{a.key, h}, o)
+		sh.owned.Put(ownedTuple{a.Key, h}, o)
 		q.place(o)
 	}
 }
 
 // retired counts a tuple that is no longer in use, and still held.
-func (q *quota) retired(sh *shard, key dstKey, h hold) {
+func (q *quota) retired(sh *shard, key held.Key, h held.Hold) {
 	q.rest++
-	if o := sh.owned.get(owned{key, h}); o != nil {
+	if o := sh.owned.Get(ownedTuple{key, h}); o != nil {
 		o.retired++
 	}
 }
 
 // freed counts a tuple that is no longer held. It was in use or retired.
-func (q *quota) freed(sh *shard, key dstKey, h hold, was State) {
+func (q *quota) freed(sh *shard, key held.Key, h held.Hold, was held.State) {
 	retired := 0
-	if was == Retired {
+	if was == held.Retired {
 		retired = 1
 	}
 	q.held--
 	q.rest -= retired
-	if o := sh.owned.get(owned{key, h}); o != nil {
-		sh.owned.delete(owned{key, h})
+	if o := sh.owned.Get(ownedTuple{key, h}); o != nil {
+		sh.owned.Delete(ownedTuple{key, h})
 		o.held--
 		o.retired -= retired
 		q.place(o)
@@ -151,7 +180,7 @@ func (q *quota) next() *flow {
 	if q.held >= q.max || len(q.ready) == 0 {
 		return nil
 	}
-	return q.ready[0].line.head()
+	return q.ready[0].line.Head()
 }
 
 // serveNext serves the first of those whom the quotas need not stop, or has it and all of its flow wait for their
@@ -161,15 +190,16 @@ func (q *quota) serveNext() bool {
 	if f == nil {
 		return false
 	}
-	sh, a := f.sh, &f.first().ask
+	w := f.First()
+	sh, a := w.Ask.sh, &w.Ask.ask
 	pl := sh.plan.Load()
-	if pl.refusal(a) == nil { // else the sources have changed, and may change again
-		if h, ok := sh.acquireFor(a, pl); ok {
-			f.grant(h, pl)
+	if pl.refusal(a, a.dst()) == nil { // else the sources have changed, and may change again
+		if h, ok := sh.acquire(sh.held.Find(a.Key, a.Hash), a, pl); ok {
+			grant(f, h, pl)
 			return true
 		}
 	}
-	f.moveTo(sh.large(a, pl).line())
+	f.MoveTo(sh.line(a.Key))
 	return true
 }
 
@@ -177,46 +207,6 @@ func (q *quota) serveNext() bool {
 func (q *quota) serve() {
 	for q.serveNext() {
 	}
-}
-
-// serveBoth gives those who wait for the quotas, or for the destination towards which something was freed, what there
-// is for them, first come, first served.
-func (sh *shard) serveBoth(key dstKey, pl *plan) {
-	e := sh.entries(key)
-	hash := key.hash(e.seed)
-	for {
-		at, _ := e.find(key, hash)
-		d := at.destination()
-		if d != nil {
-			sh.serve(d, pl)
-		}
-		if pl.quota == nil || !pl.quota.serveNext() {
-			if d != nil {
-				e.reduce(at, d, pl)
-			}
-			return
-		}
-	}
-}
-
-// stops says which quota keeps a from being served, whatever is free, and what it is; "" if none does.
-func (sh *shard) stops(a *ask, pl *plan) (which string, most int) {
-	if q := pl.quota; q != nil {
-		switch which := q.stops(a.owner); which {
-		case "MaxPerOwner":
-			return which, q.perOwner
-		case "MaxTuples":
-			return which, q.max
-		}
-	}
-	if pl.maxPerDst > 0 {
-		if at, found := sh.entries(a.key).find(a.key, a.hash); found {
-			if inUse, retired, _ := at.counts(); !pl.mayHoldMore(inUse + retired) {
-				return "MaxPerDestination", pl.maxPerDst
-			}
-		}
-	}
-	return "", 0
 }
 
 // settle frees what has cooled down anywhere.

@@ -72,19 +72,19 @@ func (m *quotaModel) stops(r tuple.Request) error {
 	}
 	p := m.pool
 	reusable := m.oldest(r).IsValid()
-	quota := func(name string, most int, held tally) error {
+	quota := func(name tuple.Quota, most int, held tally) error {
 		return &tuple.QuotaError{Dst: r.Dst, Quota: name, Max: most, InUse: held.inUse, Retired: held.retired}
 	}
 	switch {
 	case p.MaxPerOwner > 0 && r.Owner != "" && ofOwner.all() >= p.MaxPerOwner:
-		err := quota("MaxPerOwner", p.MaxPerOwner, ofOwner)
+		err := quota(tuple.QuotaPerOwner, p.MaxPerOwner, ofOwner)
 		err.(*tuple.QuotaError).Owner = r.Owner
 		return err
 	case p.MaxTuples > 0 && all.all() >= p.MaxTuples:
-		return quota("MaxTuples", p.MaxTuples, all)
+		return quota(tuple.QuotaTuples, p.MaxTuples, all)
+	case p.MaxPerDestination > 0 && ofDst.inUse >= p.MaxPerDestination:
+		return quota(tuple.QuotaPerDestination, p.MaxPerDestination, tally{inUse: ofDst.inUse})
 	case reusable:
-	case p.MaxPerDestination > 0 && ofDst.all() >= p.MaxPerDestination:
-		return quota("MaxPerDestination", p.MaxPerDestination, ofDst)
 	case free == 0:
 		err := &tuple.ExhaustedError{Dst: r.Dst, InUse: ofDst.inUse, Retired: ofDst.retired, Taken: taken}
 		if next != never {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ephemera-go/ephemera/alloc"
@@ -120,7 +121,7 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 	acquireFor(t, p, tuple.Request{Dst: web, Owner: "a"})
 	_, err := p.TryAcquireFor(tuple.Request{Dst: web6, Owner: "a"})
 	require.ErrorAs(t, err, &quota)
-	require.Equal(t, tuple.QuotaError{Dst: web6, Quota: "MaxPerOwner", Max: 1, Owner: "a", InUse: 1}, *quota)
+	require.Equal(t, tuple.QuotaError{Dst: web6, Quota: tuple.QuotaPerOwner, Max: 1, Owner: "a", InUse: 1}, *quota)
 }
 
 func soon(t *testing.T) context.Context {
@@ -130,7 +131,7 @@ func soon(t *testing.T) context.Context {
 }
 
 func TestQuotasCountUntilATupleHasCooledDown(t *testing.T) {
-	for _, p := range []*tuple.Pool{{MaxTuples: 2}, {MaxPerOwner: 2}, {MaxPerDestination: 2}} {
+	for _, p := range []*tuple.Pool{{MaxTuples: 2}, {MaxPerOwner: 2}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := tuple.Request{Dst: web, Owner: "a"}
 			first, second := acquireFor(t, p, r), acquireFor(t, p, r)
@@ -143,6 +144,32 @@ func TestQuotasCountUntilATupleHasCooledDown(t *testing.T) {
 			require.True(t, p.Release(second) && p.Release(third))
 			isEmpty(t, p)
 		})
+	}
+}
+
+// A crawler that wants two connections a site has them, however many are cooling down.
+func TestMaxPerDestinationCountsWhatIsInUse(t *testing.T) {
+	for _, reuse := range []bool{false, true} {
+		p := &tuple.Pool{Sources: prefixes("192.0.2.0/31"), MaxPerDestination: 2, ReuseRetired: reuse}
+		r := tuple.Request{Dst: web, Owner: "a"}
+		for range 10 {
+			first, second := acquireFor(t, p, r), acquireFor(t, p, r)
+			_, err := p.TryAcquireFor(r)
+			require.ErrorIs(t, err, tuple.ErrQuota)
+			require.True(t, p.Retire(first, time.Minute) && p.Retire(second, time.Minute))
+		}
+		require.Equal(t, 2, p.Usage(web).Free)
+		waiting := make(chan tuple.Tuple)
+		first, second := acquireFor(t, p, r), acquireFor(t, p, r)
+		go func() {
+			third, err := p.Acquire(t.Context(), web)
+			assert.NoError(t, err)
+			waiting <- third
+		}()
+		require.Eventually(t, func() bool { return p.Usage(web).Waiting == 1 }, time.Minute, time.Millisecond)
+		require.True(t, p.Retire(first, time.Minute), "this serves whoever waits")
+		require.True(t, p.Release(<-waiting) && p.Release(second))
+		require.NoError(t, p.Check())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/ephemera-go/ephemera/alloc"
-	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
 func (p *Pool) setPorts(set alloc.Set) error {
@@ -32,17 +31,5 @@ func (p *Pool) setPorts(set alloc.Set) error {
 	*next = *old
 	next.ports = set
 	table := st.tables.of(set)
-	return st.move(old, next, old.v4.withPorts(table), old.v6.withPorts(table), "SetPorts: the pool")
-}
-
-// withPorts returns the live sources, where those without ports of their own have these.
-func (s *sources) withPorts(table *ports.Allowed) sources {
-	next := sources{blocks: make([]sourceBlock, s.live), live: s.live, n: s.n, any: s.any}
-	copy(next.blocks, s.blocks)
-	for i := range next.blocks {
-		if b := &next.blocks[i]; !b.own {
-			b.table = table
-		}
-	}
-	return next
+	return st.move(old, next, old.V4.WithPorts(table), old.V6.WithPorts(table), "SetPorts: the pool")
 }

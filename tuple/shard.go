@@ -6,280 +6,155 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/ephemera-go/ephemera/internal/cooling"
+	"github.com/ephemera-go/ephemera/internal/held"
+	"github.com/ephemera-go/ephemera/internal/ports"
+	"github.com/ephemera-go/ephemera/internal/shrink"
 )
 
-// shard is the destinations of one hash value, under one lock: so an acquire takes one lock, and whether a
-// destination has a free port at any source is known exactly.
+// shard is a part of the destinations under one lock: what is held towards them, what cools down, and who waits. An
+// acquire takes one lock, and whether a destination has a free port at any source is known exactly.
 //
-// Its methods need mu held, except has. Each operation begins with settle, so that a tuple whose cool-down has passed
-// is free to it.
+// Its methods need mu, except has. Each operation begins with settle, so that a tuple whose cool-down has passed
+// is free.
 //
-// What every operation writes, the lock and the counts, begins a cache line, what most of them only read lies in
-// others, and no two shards share one: two cores that take turns wait for each line that both write.
+// What every operation writes, the lock and the counts, begins a cache line. What most only read lies in other lines,
+// and no two shards share one. Two cores that take turns wait for each line that both write.
 type shard struct {
-	v4   entries
+	held held.Table
 	due  atomic.Int64 // when the first of the retired or taken comes free; never if none does
 	plan atomic.Pointer[plan]
-	_    [cacheLine - (entriesSize+8+unsafe.Sizeof(uintptr(0)))%cacheLine]byte
-	v6   entries
-	_    [cacheLine - entriesSize%cacheLine]byte
+	mu   *sync.Mutex // own or, where quotas tie the shards together, the one of them all
+	_    [(cacheLine - (unsafe.Sizeof(held.Table{})+8+2*wordSize)%cacheLine) % cacheLine]byte
 
-	mu      sync.Mutex
-	inUse   int
-	waiting int         // over all destinations
-	wake    *time.Timer // set only while somebody waits and something comes free by itself
-	cool    cooldown
-	flows   shrinking[class, *flow]  // who waits
-	owned   shrinking[owned, *owner] // whose the tuples are, if there is a MaxPerOwner
-	_       [cacheLine - (countsSize+cooldownSize+2*mapSize)%cacheLine]byte
+	own   sync.Mutex
+	inUse int
+	wake  *time.Timer // set only while somebody waits and something comes free by itself
+	cool  cooling.Queue[held.Key, class]
+	next  map[held.Key]int64             // what cool.NextOf said, as long as it is right
+	waits hall                           // who waits
+	lines shrink.Map[held.Key, *line]    // those of them who wait for a destination
+	owned shrink.Map[ownedTuple, *owner] // whose the tuples are, if there is a MaxPerOwner
+	_     [cacheLine - (countsSize+coolingSize+2*wordSize+3*mapSize)%cacheLine]byte
 }
 
 const (
-	cacheLine    = 64
-	entriesSize  = unsafe.Sizeof(entries{})
-	countsSize   = unsafe.Sizeof(sync.Mutex{}) + 3*unsafe.Sizeof(0) // with wake, a word
-	cooldownSize = unsafe.Sizeof(cooldown{})
-	mapSize      = unsafe.Sizeof(shrinking[int, int]{})
+	cacheLine   = 64
+	wordSize    = unsafe.Sizeof(uintptr(0))
+	countsSize  = unsafe.Sizeof(sync.Mutex{}) + 2*wordSize // with wake
+	coolingSize = unsafe.Sizeof(cooling.Queue[held.Key, class]{})
+	mapSize     = unsafe.Sizeof(shrink.Map[int, int]{})
 )
+
+// class is what a request asks for, less its destination and owner: requests of one class fit the same tuples.
+type class struct {
+	src   held.Addr
+	ports *ports.Allowed
+}
 
 // epoch is where the clock of a Pool starts.
 var epoch = time.Now()
 
 // never is the end of time: what is taken without a time comes free then.
-const never = math.MaxInt64
+const never = cooling.Never
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// after returns the time in d, which is positive, from now: the instant before never at the latest. The clock of a
-// testing/synctest bubble starts before epoch, so now may be negative.
-func after(d time.Duration) int64 {
-	t := now()
-	if until := t + int64(d); until > t {
-		return until
-	}
-	return never - 1
-}
-
-// entries returns the destinations of the family of key.
-func (sh *shard) entries(key dstKey) *entries {
-	if key.is6() {
-		return &sh.v6
-	}
-	return &sh.v4
-}
-
-// settle frees what has cooled down and gives it to those who wait for it.
+// settle frees what has cooled down, and gives it to those who wait for it.
 func (sh *shard) settle(pl *plan) {
-	if sh.due.Load() == never {
-		return // without a look at the clock
+	if sh.due.Load() != never { // else without a look at the clock
+		sh.freeDue(pl)
 	}
+}
+
+func (sh *shard) freeDue(pl *plan) {
 	t := now()
 	for {
-		r, ok := sh.cool.pop(t)
+		c, ok := sh.cool.Pop(t)
 		if !ok {
 			break
 		}
-		e := sh.entries(r.key)
-		at, _ := e.find(r.key, r.key.hash(e.seed))
-		sh.free(at, r.hold, pl)
+		sh.free(c.Key, sh.held.Find(c.Key, c.Key.Hash(pl.Hash)), held.Hold(c.Hold), pl)
 	}
 	sh.setDue()
 }
 
 // setDue tells those who read without the lock when to take it.
 func (sh *shard) setDue() {
-	due := int64(never)
-	if !sh.cool.empty() {
-		due = sh.cool.next()
-	}
-	if due != sh.due.Load() {
+	if due := sh.cool.Next(); due != sh.due.Load() {
 		sh.due.Store(due)
 	}
 }
 
-// acquire takes a free tuple towards key. It fails only if none is free.
-func (sh *shard) acquire(key dstKey, hash uint64, pl *plan, r uint64) (h hold, ok bool) {
-	sh.settle(pl)
-	e := sh.entries(key)
-	at, found := e.find(key, hash)
-	switch d := at.destination(); {
-	case d != nil:
-		h, ok = d.acquire(pl, r)
-	case found:
-		if h, ok = at.entry().acquire(pl.sources(key), pl, r); !ok {
-			h, ok = e.enlarge(at, pl).acquire(pl, r)
-		}
-	case pl.lanes:
-		from := pl.sources(key)
-		number := randomTurn(from)
-		h, ok = holdOf(number, from.table(number).Draw(r, pl.rand)), true
-		e.add(key, hash, metaNew, [laneCount]uint64{uint64(h)})
-	default:
-		h, ok = e.addLarge(key, hash, pl).acquire(pl, r)
+// coolDown has a tuple come free by itself after d, never if d is negative.
+func (sh *shard) coolDown(key held.Key, h held.Hold, k cooling.Kind, d time.Duration) {
+	until := sh.cool.Add(key, uint64(h), k, now(), d)
+	if next, known := sh.next[key]; known {
+		sh.next[key] = min(next, until)
 	}
-	if ok {
-		sh.inUse++
-	}
-	return h, ok
-}
-
-// reserve takes this tuple towards key. It fails if the tuple is in use, retired or taken, or its port is not one of
-// the pool's.
-func (sh *shard) reserve(a *ask, h hold, pl *plan) bool {
-	key, hash := a.key, a.hash
-	sh.settle(pl)
-	e := sh.entries(key)
-	at, found := e.find(key, hash)
-	if !pl.sources(key).handOut(h) || found && at.contains(h) {
-		return false
-	}
-	switch d := at.destination(); {
-	case d != nil:
-		d.reserve(h, pl)
-	case found:
-		if !at.entry().reserve(h) {
-			e.enlarge(at, pl).reserve(h, pl)
-		}
-	case pl.lanes: // lane 1 says whose turn it is
-		e.add(key, hash, metaNew|1<<metaTurn, [laneCount]uint64{uint64(h), uint64(holdOf(randomTurn(pl.sources(key)), 0))})
-	default:
-		e.addLarge(key, hash, pl).reserve(h, pl)
-	}
-	sh.took(a, h, pl)
-	return true
+	sh.setDue()
+	sh.setWake()
 }
 
 // took counts a tuple that was taken into use.
-func (sh *shard) took(a *ask, h hold, pl *plan) {
+func (sh *shard) took(a *ask, h held.Hold, pl *plan) {
 	sh.inUse++
 	if pl.quota != nil {
 		pl.quota.took(sh, a, h)
 	}
 }
 
-// retire ends the use of a tuple: it is free after delay. It fails if the tuple is not in use. The kind is not taken,
-// unless delay is not positive.
-func (sh *shard) retire(key dstKey, hash uint64, h hold, k kind, delay time.Duration, pl *plan) bool {
-	sh.settle(pl)
-	at, found := sh.entries(key).find(key, hash)
-	if !found || !at.isInUse(h) {
-		return false
-	}
-	sh.inUse--
-	if delay <= 0 {
-		sh.free(at, h, pl)
-		return true
-	}
-	until := after(delay)
-	d := at.destination()
-	if d != nil {
-		d.retire(h, until)
-	} else {
-		at.entry().setRetired(at.entry().find(h))
-	}
-	if pl.quota != nil {
-		pl.quota.retired(sh, key, h)
-	}
-	sh.cool.add(k, delay, resting{until, key, h})
-	sh.setDue()
-	sh.setWake()
-	if sh.cool.early != nil && d != nil && d.isWaitedFor() {
+// free frees a tuple that is held, and gives it to whoever waits for it.
+func (sh *shard) free(key held.Key, at held.Place, h held.Hold, pl *plan) {
+	sh.release(key, at, h, pl)
+	if pl.quota != nil || sh.waits.Len() > 0 {
 		sh.serveBoth(key, pl)
-	}
-	return true
-}
-
-// free frees a tuple that is in use, retired or taken, and gives it to whoever waits for it.
-func (sh *shard) free(at place, h hold, pl *plan) {
-	key := at.s.key(at.i)
-	d := at.destination()
-	sh.release(at, d, key, h, pl)
-	if pl.quota != nil {
-		sh.serveBoth(key, pl)
-	} else if d != nil {
-		sh.serve(d, pl)
-		at.e.reduce(at, d, pl)
 	}
 }
 
-// release frees a tuple that is in use, retired or taken, and serves nobody. d is the destination of a large entry.
-func (sh *shard) release(at place, d *destination, key dstKey, h hold, pl *plan) {
-	was := InUse
-	if d != nil {
-		was = d.release(h, pl)
-	} else {
-		en := at.entry()
-		retired, idle := en.release(en.find(h))
-		if retired {
-			was = Retired
-		}
-		if idle {
-			at.e.remove(at)
-		}
+// release frees a tuple that is held, and serves nobody.
+func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) {
+	was := at.Free(h, &pl.Rules)
+	if was != held.InUse {
+		delete(sh.next, key)
 	}
-	if pl.quota != nil && was != Taken {
+	if pl.quota != nil && was != held.Taken {
 		pl.quota.freed(sh, key, h, was)
 	}
 }
 
-func (sh *shard) contains(key dstKey, hash uint64, h hold, pl *plan) bool {
-	sh.settle(pl)
-	at, found := sh.entries(key).find(key, hash)
-	return found && at.contains(h)
-}
+// mostNext bounds for how many destinations a shard remembers when the first of their tuples comes free.
+const mostNext = 64
 
-// reduce is entries.reduce for the destination of a, if it is a large one.
-func (sh *shard) reduce(a *ask, pl *plan) {
-	at, _ := sh.entries(a.key).find(a.key, a.hash)
-	if d := at.destination(); d != nil {
-		at.e.reduce(at, d, pl)
-	}
-}
-
-// refused is the error for an acquire that something stands in the way of.
-func (sh *shard) refused(a *ask, why error) error {
-	pl := sh.plan.Load()
-	if which, most := sh.stops(a, pl); which != "" {
-		err := &QuotaError{Dst: dstKeyOf(a.to, a.dst.Port()).netip(), Quota: which, Max: most, Err: why}
-		switch which {
-		case "MaxPerOwner":
-			o := pl.quota.owners.get(a.owner)
-			err.Owner, err.InUse, err.Retired = a.owner, o.held-o.retired, o.retired
-		case "MaxTuples":
-			err.InUse, err.Retired = pl.quota.held-pl.quota.rest, pl.quota.rest
-		default:
-			at, _ := sh.entries(a.key).find(a.key, a.hash)
-			err.InUse, err.Retired, _ = at.counts()
+// comesFree returns when the first of the retired or taken tuples towards a destination comes free, never if none does.
+func (sh *shard) comesFree(key held.Key) int64 {
+	next, known := sh.next[key]
+	if !known {
+		next = sh.cool.NextOf(key)
+		if sh.next == nil || len(sh.next) >= mostNext {
+			sh.next = make(map[held.Key]int64)
 		}
-		return err
+		sh.next[key] = next
 	}
-	return sh.exhausted(a, why)
+	return next
 }
 
-// exhausted is the error for an acquire that found nothing free.
-func (sh *shard) exhausted(a *ask, why error) error {
-	err := &ExhaustedError{Dst: dstKeyOf(a.to, a.dst.Port()).netip(), Err: why}
-	at, found := sh.entries(a.key).find(a.key, a.hash)
-	if !found {
-		return err
+// has is Contains without the lock. It does not always know: see held.Look, and not when something has just cooled
+// down.
+func (sh *shard) has(key held.Key, hash uint64, t *Tuple) (is, known bool) {
+	due := sh.due.Load() // first: it must not be that of what is left when another call has freed the tuple
+	look := sh.held.Begin(key)
+	h, ok := sh.plan.Load().Sources(key).Find(t.src, t.srcPort)
+	if !ok {
+		return false, true
 	}
-	err.InUse, err.Retired, err.Taken = at.counts()
-	if err.Retired+err.Taken == 0 {
-		return err
+	is, known = look.Contains(key, hash, h)
+	if !known || due != never && is && due <= now() { // is last: it is hard to predict
+		return false, false
 	}
-	next := int64(0)
-	d := at.destination()
-	if d != nil {
-		next = d.next
-	}
-	if next == 0 {
-		next = sh.cool.nextOf(a.key)
-	}
-	if d != nil {
-		d.next = next
-	}
-	if next != never {
-		err.Next = time.Duration(max(1, next-now()))
-	}
-	return err
+	return is, true
 }
+
+// saturate returns n as an int, the highest one if it does not fit.
+func saturate(n uint64) int { return int(min(n, math.MaxInt)) }

@@ -66,8 +66,12 @@ func MustParse(s string) Tuple {
 	return t
 }
 
-// String returns t in the form of Parse, the one that net uses in its errors too.
+// String returns t in the form of Parse, which package net uses in its errors too. That of the zero Tuple is "invalid
+// Tuple".
 func (t Tuple) String() string {
+	if t == (Tuple{}) {
+		return "invalid Tuple"
+	}
 	b := append(t.Src().AppendTo(make([]byte, 0, 64)), arrow...)
 	return string(t.Dst().AppendTo(b))
 }
@@ -97,8 +101,12 @@ func (t *Tuple) UnmarshalText(text []byte) error {
 	return err
 }
 
-// String returns k in the form of a Tuple without a source port: "192.0.2.1->198.51.100.7:443".
+// String returns k in the form of a Tuple without a source port: "192.0.2.1->198.51.100.7:443". That of the zero Key is
+// "invalid Key".
 func (k Key) String() string {
+	if k == (Key{}) {
+		return "invalid Key"
+	}
 	b := append(k.Src().AppendTo(make([]byte, 0, 64)), arrow...)
 	return string(k.Dst().AppendTo(b))
 }

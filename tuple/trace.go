@@ -1,10 +1,10 @@
 package tuple
 
 import (
-	"context"
-	"errors"
 	"net/netip"
 	"time"
+
+	"github.com/ephemera-go/ephemera/internal/held"
 )
 
 // Trace is a set of hooks to run when something happens to the tuples of a Pool. Any particular hook may be nil.
@@ -34,32 +34,6 @@ type Trace struct {
 	Released func(t Tuple)
 }
 
-// acquire is serve, traced.
-func (p *Pool) acquire(ctx context.Context, r *Request) (Tuple, error) {
-	tr := p.Trace
-	if tr == nil {
-		return p.serve(ctx, r, nil)
-	}
-	var began time.Time
-	t, err := p.serve(ctx, r, func() {
-		began = time.Now()
-		if tr.WaitStart != nil {
-			tr.WaitStart(r.Dst)
-		}
-	})
-	switch {
-	case err == nil:
-		var waited time.Duration
-		if !began.IsZero() {
-			waited = time.Since(began)
-		}
-		tr.acquired(t, waited)
-	case tr.Exhausted != nil && (errors.Is(err, ErrExhausted) || errors.Is(err, ErrQuota) || !began.IsZero()):
-		tr.Exhausted(r.Dst, err)
-	}
-	return t, err
-}
-
 func (tr *Trace) acquired(t Tuple, waited time.Duration) {
 	if tr.Acquired != nil {
 		tr.Acquired(t, waited)
@@ -77,6 +51,6 @@ func (tr *Trace) ended(t Tuple, d time.Duration) {
 }
 
 // tuple returns t, which is h in the space key, as the Pool hands it out: without Sources, any source address named it.
-func (pl *plan) tuple(key dstKey, h hold, t *Tuple) Tuple {
-	return Tuple{pl.sources(key).at(h.number()), t.dst, h.port(), t.dstPort}
+func (pl *plan) tuple(key held.Key, h held.Hold, t *Tuple) Tuple {
+	return Tuple{pl.Sources(key).At(h.Number()), t.dst, h.Port(), t.dstPort}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/ephemera-go/ephemera/internal/held"
 )
 
 // Usage is how a destination stands at one instant.
@@ -22,20 +24,16 @@ type Usage struct {
 
 // Usage returns how dst stands. It takes one lock, and O(1) unless sources are being drained.
 func (p *Pool) Usage(dst netip.AddrPort) Usage {
-	key := p.space(addrFrom(dst.Addr()), dst.Port())
+	key := p.space(held.AddrFrom(dst.Addr()), dst.Port())
+	if !key.IsValid() {
+		return Usage{Dst: dst, At: time.Now()}
+	}
 	sh, hash := p.ready().shard(key)
-	mu := sh.lock()
-	defer mu.Unlock()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
-	if at, found := sh.entries(key).find(key, hash); found {
-		return at.usage(pl, time.Now())
-	}
-	u := Usage{Dst: dst, At: time.Now()}
-	if key.isValid() {
-		u.Dst, u.Free = key.netip(), saturate(pl.sources(key).capacity)
-	}
-	return u
+	return sh.usage(key, sh.held.Find(key, hash), pl, time.Now())
 }
 
 // Destinations yields every destination towards which a tuple is in use, retired or taken, or is waited for, in no
@@ -47,10 +45,10 @@ func (p *Pool) Usage(dst netip.AddrPort) Usage {
 func (p *Pool) Destinations() iter.Seq[Usage] {
 	return func(yield func(Usage) bool) {
 		st := p.ready()
-		var looks []Usage
+		var list []Usage
 		for i := range st.shards {
-			looks = st.shards[i].look(looks[:0])
-			for _, u := range looks {
+			list = st.shards[i].usages(list[:0])
+			for _, u := range list {
 				if !yield(u) {
 					return
 				}
@@ -63,95 +61,79 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 // source that SetSources drained may be taken off its interface: those that others have count because their
 // connections would break too. It looks at every destination, under one lock after the other.
 func (p *Pool) HeldFrom(prefix netip.Prefix) int {
-	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
-		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
-	}
+	prefix = unmapped(prefix)
 	n := 0
 	st := p.ready()
 	for i := range st.shards {
 		sh := &st.shards[i]
-		mu := sh.lock()
+		sh.mu.Lock()
 		pl := sh.plan.Load()
 		sh.settle(pl)
-		for at := range sh.all {
-			n += at.heldFrom(prefix, pl.sources(at.s.key(at.i)))
-		}
-		mu.Unlock()
-	}
-	return n
-}
-
-func (at place) heldFrom(prefix netip.Prefix, from *sources) (n int) {
-	if d := at.destination(); d != nil {
-		for s := range d.all {
-			if prefix.Contains(from.at(s.number()).netip()) {
-				n += s.held.Len(s.table)
+		for at := range sh.held.All {
+			from := pl.Sources(at.Key())
+			for number, tuples := range at.Sources {
+				if prefix.Contains(from.At(number).Netip()) {
+					n += tuples
+				}
 			}
 		}
-		return n
-	}
-	for _, w := range at.entry()[1:] {
-		if h := hold(w); h.port() != 0 && prefix.Contains(from.at(h.number()).netip()) {
-			n++
-		}
+		sh.mu.Unlock()
 	}
 	return n
 }
 
-// look appends how the destinations of a shard stand.
-func (sh *shard) look(looks []Usage) []Usage {
-	mu := sh.lock()
-	defer mu.Unlock()
+// usages appends how the destinations of a shard stand.
+func (sh *shard) usages(list []Usage) []Usage {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	pl := sh.plan.Load()
 	sh.settle(pl)
-	looks = slices.Grow(looks, sh.v4.n+sh.v6.n)
+	list = slices.Grow(list, sh.held.Len())
 	t := time.Now()
-	for at := range sh.all {
-		looks = append(looks, at.usage(pl, t))
+	for at := range sh.held.All {
+		list = append(list, sh.usage(at.Key(), at, pl, t))
 	}
-	return looks
+	for key := range sh.lines.All() {
+		if at := sh.held.Find(key, key.Hash(pl.Hash)); !at.Held() {
+			list = append(list, sh.usage(key, at, pl, t))
+		}
+	}
+	return list
 }
 
-func (at place) usage(pl *plan, t time.Time) Usage {
-	key := at.s.key(at.i)
-	from := pl.sources(key)
-	u := Usage{Dst: key.netip(), Waiting: at.waiting(), At: t}
-	if d := at.destination(); d != nil {
-		u.InUse, u.Retired, u.Taken, u.HighWater = d.inUse, d.retired, d.taken, d.peak
-	} else {
-		en := at.entry()
-		u.InUse, u.Retired = en.counts()
-		u.HighWater = en.peak()
+// usage returns how a destination stands, which lies at a place or would lie there.
+func (sh *shard) usage(key held.Key, at held.Place, pl *plan, t time.Time) Usage {
+	c := at.Counts()
+	u := Usage{Dst: key.Netip(), InUse: c.InUse, Retired: c.Retired, Taken: c.Taken, HighWater: c.Peak, At: t}
+	if l := sh.lines.Get(key); l != nil {
+		u.Waiting = l.Room().Len()
 	}
-	u.Free = saturate(from.capacity - at.heldLive(from, u.InUse+u.Retired+u.Taken))
+	from := pl.Sources(key)
+	u.Free = saturate(from.Capacity() - heldLive(at, c, from))
+	if pl.maxPerDst > 0 {
+		u.Free = min(u.Free, max(0, pl.maxPerDst-c.InUse))
+	}
+	if q := pl.quota; q != nil {
+		u.Free = min(u.Free, max(0, q.max-q.held))
+	}
 	return u
 }
 
-// heldLive returns how many of the tuples in use, retired or taken are from live sources, and so ports that these do
-// not have free. held is how many there are from all.
-func (at place) heldLive(from *sources, held int) uint64 {
-	if from.live == len(from.blocks) {
-		return uint64(held)
+// heldLive returns how many of the tuples held towards a destination are from live sources, and so ports that these do
+// not have free.
+func heldLive(at held.Place, c held.Counts, from *held.Sources) (n uint64) {
+	if !from.Drained() {
+		return uint64(c.InUse + c.Retired + c.Taken)
 	}
-	n := uint64(0)
-	if d := at.destination(); d != nil {
-		for s := range d.all {
-			if s.number() < from.n {
-				n += uint64(s.held.Len(s.table))
+	if at.Held() {
+		for number, tuples := range at.Sources {
+			if from.IsLive(number) {
+				n += uint64(tuples)
 			}
-		}
-		return n
-	}
-	en := at.entry()
-	for j := range laneCount {
-		if h := en.lane(j); h.port() != 0 && h.number() < from.n {
-			n++
 		}
 	}
 	return n
 }
-
-func saturate(n uint64) int { return int(min(n, math.MaxInt)) }
 
 // Forecast returns how long the free tuples last if they go on going as they went, on balance, since an earlier look
 // at the same destination. It is 0 if none is left, whatever went before, and not ok if there are no fewer than there

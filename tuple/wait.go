@@ -1,22 +1,35 @@
 package tuple
 
 import (
-	"container/heap"
-	"container/list"
 	"context"
-	"sync"
 	"time"
+
+	"github.com/ephemera-go/ephemera/internal/cooling"
+	"github.com/ephemera-go/ephemera/internal/held"
+	"github.com/ephemera-go/ephemera/internal/waiting"
 )
 
 const defaultMaxWaiters = 1024
 
-// waiter is an acquire that waits. Whoever frees what it waits for gives it to it, under the lock, so nobody barges in.
-type waiter struct {
+type (
+	flow   = waiting.Flow[flowClass, asked, outcome]
+	line   = waiting.Line[flowClass, asked, outcome]
+	room   = waiting.Room[flowClass, asked, outcome]
+	hall   = waiting.Hall[flowClass, asked, outcome]
+	waiter = waiting.Waiter[flowClass, asked, outcome]
+)
+
+// flowClass is what the waiters of a flow have in common.
+type flowClass struct {
+	class
+	key   held.Key
+	owner string
+}
+
+// asked is what a waiter asks for, and the shard that it asks.
+type asked struct {
 	ask
-	arrival uint64
-	flow    *flow
-	at      *list.Element // in the flow
-	got     chan outcome  // has room for one
+	sh *shard
 }
 
 // outcome is what comes of waiting, unless the context ends first.
@@ -25,149 +38,159 @@ type outcome struct {
 	err   error
 }
 
-// fits reports whether h would do.
-func (a *ask) fits(h hold, from *sources) bool {
-	return h.number() < from.n && (a.src == (addr{}) || a.src == from.at(h.number())) &&
-		(a.table == nil || a.table.Contains(h.port()))
+func (a *ask) flowClass() flowClass { return flowClass{a.class(), a.Key, a.Owner} }
+
+// line returns where those wait who wait for a destination.
+func (sh *shard) line(key held.Key) *line {
+	l := sh.lines.Get(key)
+	if l == nil {
+		l = waiting.NewLine(new(room), func() {
+			if l := sh.lines.Get(key); l != nil && l.IsEmpty() {
+				sh.lines.Delete(key)
+			}
+		})
+		sh.lines.Put(key, l)
+	}
+	return l
 }
 
-// lock takes the lock that sh lies under: its own or, where quotas tie the shards together, the one of them all.
-func (sh *shard) lock() *sync.Mutex {
-	mu := &sh.mu
-	if q := sh.plan.Load().quota; q != nil {
-		mu = &q.mu
+// roomFor returns the room of those who wait for what keeps a from being served, nil if nobody does.
+func (sh *shard) roomFor(a *ask, pl *plan) *room {
+	if f := sh.waits.Flow(a.flowClass()); f != nil {
+		return f.Room()
 	}
-	mu.Lock()
-	return mu
+	if q := pl.quota; q != nil && q.stops(a.Owner) != noQuota {
+		return &q.room
+	}
+	if l := sh.lines.Get(a.Key); l != nil {
+		return l.Room()
+	}
+	return nil
 }
 
-// join puts a waiter in line for what keeps a from being served: the quotas, or its destination. It fails if all
-// places are taken.
-func (sh *shard) join(a *ask, pl *plan) (*waiter, bool) {
-	q := pl.quota
-	f := sh.flows.get(a.class())
-	var d *destination
-	var c *crowd
-	switch {
-	case pl.maxWaiters < 0:
-		return nil, false
-	case f != nil:
-		c = f.line.crowd
-	case q != nil && q.stops(a.owner) != "":
-		c = &q.crowd
-	default:
-		d = sh.large(a, pl)
-		c = d.line().crowd
+// lineFor returns the line for what keeps a from being served: of the quotas, or of its destination.
+func (sh *shard) lineFor(a *ask, pl *plan) *line {
+	if f := sh.waits.Flow(a.flowClass()); f != nil {
+		return f.Line()
 	}
-	if c.n >= pl.maxWaiters {
-		w := c.displaced(a.owner)
+	if q := pl.quota; q != nil && q.stops(a.Owner) != noQuota {
+		return q.owner(a.Owner).line
+	}
+	return sh.line(a.Key)
+}
+
+// join puts a waiter in line for what keeps a from being served. It returns nil if all places are used.
+func (sh *shard) join(a *ask, pl *plan) *waiter {
+	if pl.maxWaiters < 0 {
+		return nil
+	}
+	if in := sh.roomFor(a, pl); in != nil && in.Len() >= pl.maxWaiters {
+		w := in.Displaced(a.Owner)
 		if w == nil {
-			return nil, false
+			return nil
 		}
-		w.leave()
-		w.got <- outcome{err: w.flow.sh.refused(&w.ask, ErrQueueFull)}
+		give(w, outcome{err: w.Ask.sh.refused(&w.Ask.ask, ErrQueueFull)})
 	}
-	w := &waiter{ask: *a, arrival: pl.arrivals.Add(1), flow: f, got: make(chan outcome, 1)}
-	sh.waiting++
-	if f != nil {
-		w.at = f.waiters.PushBack(w)
-		c.add(a.owner, 1)
-	} else {
-		f = &flow{class: a.class(), sh: sh}
-		w.flow, w.at = f, f.waiters.PushBack(w)
-		sh.flows.put(f.class, f)
-		if d != nil {
-			d.line().add(f)
-		} else {
-			q.owner(a.owner).line.add(f)
-		}
-	}
+	w := sh.waits.Join(a.flowClass(), a.Owner, asked{*a, sh}, pl.arrivals.Add(1), sh.lineFor(a, pl))
 	sh.setWake()
-	return w, true
+	return w
 }
 
-// leave takes a waiter out of line.
-func (w *waiter) leave() {
-	f, sh := w.flow, w.flow.sh
-	l := f.line
-	if f.waiters.Len() == 1 {
-		l.remove(f)
-		sh.flows.delete(f.class)
-	} else {
-		f.waiters.Remove(w.at)
-		heap.Fix(&l.flows, f.at)
-		l.crowd.add(f.owner, -1)
-		l.changed()
+// wait serves an acquire for which acquire found nothing, and unlocks. Without a context it fails at once.
+func (sh *shard) wait(ctx context.Context, a *ask, pl *plan, waits func()) (Tuple, error) {
+	var err error
+	var w *waiter
+	if ctx == nil {
+		err = sh.refused(a, nil)
+	} else if w = sh.join(a, pl); w == nil {
+		err = sh.refused(a, ErrQueueFull)
 	}
-	sh.waiting--
-	sh.stopWake()
+	sh.mu.Unlock()
+	if err != nil {
+		return Tuple{}, err
+	}
+	if waits != nil {
+		whileIn(w, waits)
+	}
+	return await(ctx, w)
 }
 
-// serve gives those in line for d what is free towards it, first come, first served, but for those whom the quotas
-// stop: they wait for these from now on. It ends early where somebody who waits for the quotas, and now need not,
-// came before.
-func (sh *shard) serve(d *destination, pl *plan) {
-	if !d.isWaitedFor() {
+// give gives a waiter what comes of waiting, and takes it out of line.
+func give(w *waiter, o outcome) {
+	w.Give(o)
+	w.Ask.sh.stopWake()
+}
+
+// grant gives a tuple that is in use to the first of a flow.
+func grant(f *flow, h held.Hold, pl *plan) {
+	w := f.First()
+	give(w, outcome{tuple: w.Ask.tuple(h, pl)})
+}
+
+// serve gives those in line for a destination what is free towards it, first come, first served, except those whom the
+// quotas stop: they wait for these from now on. It ends early where somebody who waits for the quotas, and now need
+// not, came before.
+func (sh *shard) serve(key held.Key, pl *plan) {
+	l := sh.lines.Get(key)
+	if l == nil {
 		return
 	}
-	l, q := d.waiters, pl.quota
-	var unfit []*flow // who can do with none of what is free
-	for !l.isEmpty() && sh.hasAny(d, pl) {
-		f := l.head()
-		a := &f.first().ask
+	hash, q := key.Hash(pl.Hash), pl.quota
+	l.Offer(func(f *flow) waiting.Verdict {
+		at := sh.held.Find(key, hash)
+		if !sh.hasAny(at, pl) {
+			return waiting.Stop
+		}
 		if q != nil {
-			if q.stops(f.owner) != "" {
-				f.moveTo(&q.owner(f.owner).line)
-				continue
+			if q.stops(f.Owner()) != noQuota {
+				f.MoveTo(q.owner(f.Owner()).line)
+				return waiting.Again
 			}
-			if next := q.next(); next != nil && next.arrival() < f.arrival() {
-				break
+			if next := q.next(); next != nil && next.Before(f) {
+				return waiting.Stop
 			}
 		}
-		h, ok := sh.take(a, d, pl)
+		h, ok := sh.acquire(at, &f.First().Ask.ask, pl)
 		if !ok {
-			unfit = append(unfit, heap.Pop(&l.flows).(*flow))
-			continue
+			return waiting.Skip
 		}
-		sh.took(a, h, pl)
-		f.grant(h, pl)
-	}
-	for _, f := range unfit {
-		heap.Push(&l.flows, f)
-	}
+		grant(f, h, pl)
+		return waiting.Again
+	})
 }
 
-// grant gives h, which is in use, to the first of f.
-func (f *flow) grant(h hold, pl *plan) {
-	w := f.first()
-	w.leave()
-	w.got <- outcome{tuple: w.tuple(h, pl.sources(w.key))}
+// hasAny reports whether acquire may find something for somebody.
+func (sh *shard) hasAny(at held.Place, pl *plan) bool {
+	c := at.Counts()
+	return pl.mayUse(c.InUse) && (!at.IsFull(&pl.Rules) || pl.reuses && c.Retired > 0)
 }
 
-// fail turns away all of f.
-func (f *flow) fail(why func(*ask) error) {
-	for last := false; !last; {
-		w := f.first()
-		last = f.waiters.Len() == 1
-		w.leave()
-		w.got <- outcome{err: why(&w.ask)}
+// serveBoth gives those who wait for the quotas, or for the destination towards which something came free, what there is
+// for them, first come, first served.
+func (sh *shard) serveBoth(key held.Key, pl *plan) {
+	for {
+		sh.serve(key, pl)
+		if pl.quota == nil || !pl.quota.serveNext() {
+			return
+		}
 	}
 }
 
-// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something is
-// retired, or taken for a time, a timer calls settle when the first of it comes free.
+// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something cools down,
+// a timer calls settle when the first of it comes free.
 func (sh *shard) setWake() {
-	if !sh.isWaitedFor() || sh.cool.empty() || sh.cool.next() == never {
+	next := sh.cool.Next()
+	if !sh.isWaitedFor() || next == never {
 		return
 	}
-	in := time.Duration(sh.cool.next() - now())
+	in := time.Duration(next - now())
 	if sh.wake != nil {
 		sh.wake.Reset(in)
 		return
 	}
 	sh.wake = time.AfterFunc(in, func() {
-		mu := sh.lock()
-		defer mu.Unlock()
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
 		sh.settle(sh.plan.Load())
 		sh.setWake()
 	})
@@ -184,12 +207,12 @@ func (sh *shard) stopWake() {
 // isWaitedFor reports whether somebody waits for what may come free in sh: anywhere, if it is a quota.
 func (sh *shard) isWaitedFor() bool {
 	q := sh.plan.Load().quota
-	return sh.waiting > 0 || q != nil && q.crowd.n > 0
+	return sh.waits.Len() > 0 || q != nil && q.room.Len() > 0
 }
 
 // whileIn runs a hook while w is in line. If the hook does not return, by a panic or runtime.Goexit, w leaves the
 // line, and what it was given is free.
-func (w *waiter) whileIn(hook func()) {
+func whileIn(w *waiter, hook func()) {
 	returned := false
 	defer func() {
 		if returned {
@@ -197,39 +220,38 @@ func (w *waiter) whileIn(hook func()) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if t, err := w.await(ctx); err == nil {
-			sh := w.flow.sh
-			mu := sh.lock()
-			defer mu.Unlock()
+		if t, err := await(ctx, w); err == nil {
+			sh := w.Ask.sh
+			sh.mu.Lock()
+			defer sh.mu.Unlock()
 			pl := sh.plan.Load()
-			h, _ := pl.find(w.key, &t)
-			sh.retire(w.key, w.hash, h, byPolicy, 0, pl)
+			h, _ := pl.find(w.Ask.Key, &t)
+			sh.retire(w.Ask.Key, w.Ask.Hash, h, cooling.Firm, 0, pl)
 		}
 	}()
 	hook()
 	returned = true
 }
 
-// await waits for what its place in line brings.
-func (w *waiter) await(ctx context.Context) (Tuple, error) {
+// await waits for what its place in line brings a waiter.
+func await(ctx context.Context, w *waiter) (Tuple, error) {
 	select {
-	case got := <-w.got:
+	case got := <-w.Got():
 		return got.tuple, got.err
 	case <-ctx.Done():
 	}
-	sh := w.flow.sh
-	mu := sh.lock()
-	defer mu.Unlock()
-	pl := sh.plan.Load()
-	sh.settle(pl)
+	sh := w.Ask.sh
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.settle(sh.plan.Load())
 	select {
-	case got := <-w.got:
-		// Both happened. The tuple was in use meanwhile, for which others may have failed: so it is.
+	case got := <-w.Got():
+		// Both happened. The tuple was in use meanwhile, so others may have failed because of it: the waiter has it.
 		return got.tuple, got.err
 	default:
 	}
-	err := sh.refused(&w.ask, ctx.Err())
-	w.leave()
-	sh.reduce(&w.ask, pl)
+	err := sh.refused(&w.Ask.ask, ctx.Err())
+	w.Leave()
+	sh.stopWake()
 	return Tuple{}, err
 }

@@ -109,7 +109,7 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 
 // stops returns the quota that keeps a request from being served, whatever is free, and what counts in it. What
 // others hold is nobody's quota.
-func (m *machine) stops(r tuple.Request) (which string, n tally) {
+func (m *machine) stops(r tuple.Request) (which tuple.Quota, n tally) {
 	var all, ofOwner, ofDst tally
 	for k, h := range m.held {
 		s := &share{until: h.until, taken: h.taken}
@@ -123,20 +123,20 @@ func (m *machine) stops(r tuple.Request) (which string, n tally) {
 	}
 	switch p := m.pool; {
 	case p.MaxPerOwner > 0 && ofOwner.all() >= p.MaxPerOwner:
-		return "MaxPerOwner", ofOwner
+		return tuple.QuotaPerOwner, ofOwner
 	case p.MaxTuples > 0 && all.all() >= p.MaxTuples:
-		return "MaxTuples", all
-	case p.MaxPerDestination > 0 && ofDst.all() >= p.MaxPerDestination:
-		return "MaxPerDestination", ofDst
+		return tuple.QuotaTuples, all
+	case p.MaxPerDestination > 0 && ofDst.inUse >= p.MaxPerDestination:
+		return tuple.QuotaPerDestination, tally{inUse: ofDst.inUse}
 	}
-	return "", tally{}
+	return 0, tally{}
 }
 
 // isServed reports whether a request can be: from what is free or, if the pool reuses it, what rests.
 func (m *machine) isServed(r tuple.Request) bool {
 	stops, _ := m.stops(r)
 	_, rests := m.rested(r)
-	return stops == "" && len(m.free(r)) > 0 || (stops == "" || stops == "MaxPerDestination") && rests
+	return stops == 0 && (len(m.free(r)) > 0 || rests)
 }
 
 // hold enters what a request was given, and checks that it is what was asked for and nobody else's.

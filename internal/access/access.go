@@ -5,6 +5,7 @@
 package access
 
 import (
+	"iter"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,15 @@ type Methods[Pool, Tuple, State, Set any] struct {
 	// HasSource reports whether the pool hands out source addresses of the family of an address. It takes no lock,
 	// and does not look at the clock.
 	HasSource func(p *Pool, family netip.Addr) bool
+
+	// HandsOut reports whether the pool hands out this port of a source address now, when it is free. The unspecified
+	// address of a family stands for every source of that family.
+	HandsOut func(p *Pool, src netip.Addr, port uint16) bool
+
+	// Watch watches tuples until stop is called. Then ended reports whether a use of one of them has ended since, or is
+	// just about to end, which State cannot tell: a tuple that is in use now, and was then, may be in use again. Until
+	// stop, each end of a use in the pool looks into the list.
+	Watch func(p *Pool, tuples iter.Seq[Tuple]) (ended func(Tuple) bool, stop func())
 
 	// Slot returns a place in the pool where package dialer keeps what it remembers of the pool. The pool does not
 	// use it.

@@ -128,11 +128,11 @@ func invariants(a *Allowed, s *Space) error {
 
 // same returns where s and m differ about the ports in use.
 func same(a *Allowed, s *Space, m *model) error {
-	if s.Len(a) != len(m.used) {
-		return fmt.Errorf("%d ports in use, want %d", s.Len(a), len(m.used))
+	if s.Len() != len(m.used) {
+		return fmt.Errorf("%d ports in use, want %d", s.Len(), len(m.used))
 	}
 	for port := range 1 << 16 {
-		if got, want := s.Contains(a, uint16(port)), m.used[uint16(port)]; got != want {
+		if got, want := s.Contains(uint16(port)), m.used[uint16(port)]; got != want {
 			return fmt.Errorf("port %d: in use %t, want %t", port, got, want)
 		}
 	}
@@ -159,12 +159,13 @@ func TestSpaceDoesWhatTheModelDoes(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, uint64(i)))
 			a, m := Allow(slices.Values(shape.ports)), newModel(shape.ports)
 			var s Space
+			s.Use(a)
 			for _, target := range fills(len(shape.ports)) {
 				drive(t, rng, a, &s, m, target)
 				require.NoError(t, invariants(a, &s), "at %d of %d", target, a.n)
 				require.NoError(t, same(a, &s, m), "at %d of %d", target, a.n)
 			}
-			require.Zero(t, s.Len(a))
+			require.Zero(t, s.Len())
 			require.Nil(t, s.dense.Load(), "an empty Space still has its bits")
 		})
 	}
@@ -197,37 +198,37 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 		port, ok := uint16(rng.Uint32()), false // any port at all, allowed or not
 		switch {
 		case op == 0:
-			if ok = s.Reserve(a, port); ok != m.isFree(port) {
+			if ok = s.Reserve(port); ok != m.isFree(port) {
 				wrong("Reserve(%d) = %t", port, ok)
 			}
 		case op == 1:
-			if s.Contains(a, port) != m.used[port] {
+			if s.Contains(port) != m.used[port] {
 				wrong("Contains(%d) = %t", port, !m.used[port])
 			}
 		case op == 2 && len(held) > 0:
-			if port = held[rng.IntN(len(held))]; s.Reserve(a, port) || !s.Contains(a, port) {
+			if port = held[rng.IntN(len(held))]; s.Reserve(port) || !s.Contains(port) {
 				wrong("Reserve(%d) took a port that is in use", port)
 			}
 		case op == 3 && rng.IntN(1+a.n) < 100: // a tour of all ports, so the more of them the more rarely
 			in := ins[rng.IntN(len(ins))]
 			free := m.free(in)
-			port, ok = s.AcquireIn(a, in, rng.Uint64)
+			port, ok = s.AcquireIn(in, rng.Uint64)
 			if ok != (len(free) > 0) || ok && !slices.Contains(free, port) {
 				wrong("AcquireIn gave %d, %t: %d are free", port, ok, len(free))
 			}
 		case op == 4:
-			if !m.used[port] && s.Release(a, port) {
+			if !m.used[port] && s.Release(port) {
 				wrong("Release(%d) of a port that is not in use", port)
 			}
 		case len(held) < target || op == 5: // at times when nothing is free, too
-			port, ok = s.Acquire(a, rng.Uint64(), rng.Uint64)
+			port, ok = s.Acquire(rng.Uint64(), rng.Uint64)
 			if ok != (len(held) < a.n) || ok && !m.isFree(port) {
 				wrong("Acquire gave %d, %t", port, ok)
 			}
 		case len(held) > 0:
 			i := rng.IntN(len(held))
 			port = held[i]
-			if !s.Release(a, port) || s.Release(a, port) {
+			if !s.Release(port) || s.Release(port) {
 				wrong("Release(%d) did not work exactly once", port)
 			}
 			held[i] = held[len(held)-1]
@@ -237,8 +238,8 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 		if ok {
 			held, m.used[port] = append(held, port), true
 		}
-		if s.Len(a) != len(held) {
-			wrong("Len is %d", s.Len(a))
+		if s.Len() != len(held) {
+			wrong("Len is %d", s.Len())
 		}
 		if step%64 == 0 || len(held) < 2*fewPorts && a.n < 10_000 || len(held) == fewPorts {
 			if err := invariants(a, s); err != nil {
@@ -251,15 +252,16 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 func TestSpaceChangesItsFormOnlyAtTheThresholds(t *testing.T) {
 	a := Allow(slices.Values(span(1024, 65535, 1)))
 	var s Space
+	s.Use(a)
 	for n := range 2 * fewPorts {
 		require.Equal(t, n > fewPorts, s.dense.Load() != nil, "%d in use, going up", n)
-		require.True(t, s.Reserve(a, uint16(5000+7*n)))
+		require.True(t, s.Reserve(uint16(5000+7*n)))
 	}
 	for n := 2 * fewPorts; n > 0; n-- {
 		require.Equal(t, n > fewAgain, s.dense.Load() != nil, "%d in use, going down", n)
-		require.True(t, s.Release(a, uint16(5000+7*(n-1))))
+		require.True(t, s.Release(uint16(5000+7*(n-1))))
 	}
-	require.Zero(t, s.Len(a))
+	require.Zero(t, s.Len())
 }
 
 func TestTheBitsOfAFullSpaceTakeLittleMoreThanOnePerPort(t *testing.T) {
@@ -273,8 +275,9 @@ func TestInvariantsSeeDamage(t *testing.T) {
 	a := Allow(slices.Values(span(1000, 1099, 1)))
 	fill := func(n int) *Space {
 		s := &Space{}
+		s.Use(a)
 		for port := range n {
-			require.True(t, s.Reserve(a, uint16(1000+port)))
+			require.True(t, s.Reserve(uint16(1000+port)))
 		}
 		require.NoError(t, invariants(a, s))
 		return s
@@ -288,7 +291,7 @@ func TestInvariantsSeeDamage(t *testing.T) {
 		"a block":   func() *Space { s := fill(80); s.dense.Load().blocks[0]++; return s },
 		"a group":   func() *Space { s := fill(80); s.dense.Load().groups[1]++; return s },
 		"a bit":     func() *Space { s := fill(80); s.dense.Load().words[0] ^= 1 << 63; return s },
-		"too few":   func() *Space { s := new(Space); s.dense.Store(newDense(a, false)); return s },
+		"too few":   func() *Space { s := new(Space); s.Use(a); s.dense.Store(newDense(a, false)); return s },
 		"both":      func() *Space { s := fill(80); s.few.add(1000); return s },
 	} {
 		require.Error(t, invariants(a, damaged()), name)

@@ -17,11 +17,12 @@ func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 	t.Log("seed: rand.NewPCG(7, 1)")
 	a := Allow(slices.Values(span(1024, 65535, 1)))
 	var s Space
+	s.Use(a)
 	s.Share()
 	var in, out []uint16
 	for i := range uint16(8) {
 		in, out = append(in, 2000+7*i), append(out, 3000+7*i)
-		require.True(t, s.Reserve(a, in[i]))
+		require.True(t, s.Reserve(in[i]))
 	}
 	var stop atomic.Bool
 	var looks atomic.Int64
@@ -30,7 +31,7 @@ func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 		readers.Go(func() {
 			for !stop.Load() {
 				for i := range in {
-					if !s.Contains(a, in[i]) || s.Contains(a, out[i]) {
+					if !s.Contains(in[i]) || s.Contains(out[i]) {
 						assert.Fail(t, "a reader saw what never was", "%d in use or %d free", in[i], out[i])
 						return
 					}
@@ -46,13 +47,13 @@ func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 	}
 	for tour := 0; tour < tours || looks.Load() < 100; tour++ {
 		var held []uint16
-		for s.Len(a) < fewPorts+2 {
-			if port := uint16(10_000 + rng.IntN(5000)); s.Reserve(a, port) {
+		for s.Len() < fewPorts+2 {
+			if port := uint16(10_000 + rng.IntN(5000)); s.Reserve(port) {
 				held = append(held, port)
 			}
 		}
 		for _, port := range held {
-			require.True(t, s.Release(a, port))
+			require.True(t, s.Release(port))
 		}
 	}
 	stop.Store(true)

@@ -6,12 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// Space is the ports in use out of an Allowed, which each call names: it must always be the same. The zero Space is
-// empty. It must not be copied once used.
+// Space is the ports in use out of an Allowed. The zero Space is empty, and has no port to give before Use says which
+// are allowed. It must not be copied after its first use.
 //
-// It is not safe for concurrent use, but for one thing: if Share has been called before the first use, Contains may be
+// It is not safe for concurrent use, with one exception: if Share has been called before the first use, Contains may be
 // called at any time, while another goroutine changes the Space.
 type Space struct {
+	allowed atomic.Pointer[Allowed]
+
 	few   few
 	dense atomic.Pointer[dense] // takes over from few when that is full
 	moves atomic.Uint32         // how often it did
@@ -23,20 +25,34 @@ const fewAgain = fewPorts / 2
 // Share makes Contains safe to be called without the lock that guards s. It costs 5 ns for each change.
 func (s *Space) Share() { s.few.shared = true }
 
+// Use says which ports are allowed from now on. No port may be in use.
+func (s *Space) Use(a *Allowed) {
+	if s.allowed.Load() != a { // seldom: storing it atomically takes longer
+		s.allowed.Store(a)
+	}
+}
+
+// Allowed returns what Use said last.
+func (s *Space) Allowed() *Allowed { return s.allowed.Load() }
+
+// IsFull reports whether all allowed ports are in use.
+func (s *Space) IsFull() bool { return s.Len() == s.allowed.Load().n }
+
 // Len returns how many ports are in use.
-func (s *Space) Len(a *Allowed) int {
+func (s *Space) Len() int {
 	if d := s.dense.Load(); d != nil {
-		return a.n - d.n
+		return s.allowed.Load().n - d.n
 	}
 	return s.few.n
 }
 
 // Contains reports whether port is in use.
-func (s *Space) Contains(a *Allowed, port uint16) bool {
+func (s *Space) Contains(port uint16) bool {
 	for {
 		moves := s.moves.Load()
 		in := false
 		if d := s.dense.Load(); d != nil {
+			a := s.allowed.Load()
 			in = a.Contains(port) && !d.freeShared(bit(a, port))
 		} else {
 			in = s.few.has(port)
@@ -51,7 +67,8 @@ func (s *Space) Contains(a *Allowed, port uint16) bool {
 
 // Acquire puts a free port to use, each with the same probability. It fails only when none is free. It needs a random
 // number r, and takes more from rand if that does not do.
-func (s *Space) Acquire(a *Allowed, r uint64, rand func() uint64) (port uint16, ok bool) {
+func (s *Space) Acquire(r uint64, rand func() uint64) (port uint16, ok bool) {
+	a := s.allowed.Load()
 	if d := s.dense.Load(); d != nil {
 		if d.n == 0 {
 			return 0, false
@@ -76,18 +93,19 @@ func (s *Space) Acquire(a *Allowed, r uint64, rand func() uint64) (port uint16, 
 }
 
 // AcquireIn is Acquire among the ports that are in the set in as well.
-func (s *Space) AcquireIn(a, in *Allowed, rand func() uint64) (port uint16, ok bool) {
-	if in.n == 0 || s.Len(a) == a.n {
+func (s *Space) AcquireIn(in *Allowed, rand func() uint64) (port uint16, ok bool) {
+	a := s.allowed.Load()
+	if a == nil || in.n == 0 || s.Len() == a.n {
 		return 0, false
 	}
 	for range 2 {
 		port = in.port(int(below(uint64(in.n), rand(), rand)))
-		if s.Reserve(a, port) {
+		if s.Reserve(port) {
 			return port, true
 		}
 	}
 	var scratch [1 << 16 / 64]uint64
-	free, wanted, base := overlap(s.freeWords(a, &scratch), a.base, in.words, in.base)
+	free, wanted, base := overlap(s.freeWords(&scratch), a.base, in.words, in.base)
 	n := 0
 	for i, w := range free {
 		n += bits.OnesCount64(w & wanted[i])
@@ -105,13 +123,14 @@ func (s *Space) AcquireIn(a, in *Allowed, rand func() uint64) (port uint16, ok b
 		port = uint16(base + i*64 + int(nthBit(w, uint64(r))))
 		break
 	}
-	return port, s.Reserve(a, port)
+	return port, s.Reserve(port)
 }
 
 // HasFreeIn reports whether a free port is in the set in.
-func (s *Space) HasFreeIn(a, in *Allowed) bool {
+func (s *Space) HasFreeIn(in *Allowed) bool {
+	a := s.allowed.Load()
 	var scratch [1 << 16 / 64]uint64
-	free, wanted, _ := overlap(s.freeWords(a, &scratch), a.base, in.words, in.base)
+	free, wanted, _ := overlap(s.freeWords(&scratch), a.base, in.words, in.base)
 	for i, w := range free {
 		if w&wanted[i] != 0 {
 			return true
@@ -121,8 +140,9 @@ func (s *Space) HasFreeIn(a, in *Allowed) bool {
 }
 
 // Reserve puts port to use. It fails if port is not allowed or in use.
-func (s *Space) Reserve(a *Allowed, port uint16) bool {
-	if !a.Contains(port) {
+func (s *Space) Reserve(port uint16) bool {
+	a := s.allowed.Load()
+	if a == nil || !a.Contains(port) {
 		return false
 	}
 	if d := s.dense.Load(); d != nil {
@@ -140,11 +160,12 @@ func (s *Space) Reserve(a *Allowed, port uint16) bool {
 }
 
 // Release ends the use of port. It fails if port was not in use.
-func (s *Space) Release(a *Allowed, port uint16) bool {
+func (s *Space) Release(port uint16) bool {
 	d := s.dense.Load()
 	if d == nil {
 		return s.few.remove(port)
 	}
+	a := s.allowed.Load()
 	if !a.Contains(port) || d.free(bit(a, port)) {
 		return false
 	}
@@ -163,7 +184,7 @@ func (s *Space) add(a *Allowed, port uint16) {
 	}
 	d := newDense(a, s.few.shared)
 	d.take(bit(a, port))
-	for port := range s.All(a) {
+	for port := range s.All() {
 		d.take(bit(a, port))
 	}
 	s.dense.Store(d)
@@ -172,14 +193,14 @@ func (s *Space) add(a *Allowed, port uint16) {
 }
 
 func (s *Space) toFew(a *Allowed) {
-	for port := range s.All(a) {
+	for port := range s.All() {
 		s.few.add(port)
 	}
 	s.dense.Store(nil)
 }
 
 // All ranges over the ports in use, in no order.
-func (s *Space) All(a *Allowed) iter.Seq[uint16] {
+func (s *Space) All() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		d := s.dense.Load()
 		if d == nil {
@@ -192,6 +213,7 @@ func (s *Space) All(a *Allowed) iter.Seq[uint16] {
 			}
 			return
 		}
+		a := s.allowed.Load()
 		for i, w := range a.words {
 			for used := w &^ d.words[i]; used != 0; used &= used - 1 {
 				if !yield(uint16(a.base + i*64 + bits.TrailingZeros64(used))) {
@@ -203,12 +225,13 @@ func (s *Space) All(a *Allowed) iter.Seq[uint16] {
 }
 
 // freeWords returns the free ports as bits, in scratch where s has no such words itself.
-func (s *Space) freeWords(a *Allowed, scratch *[1 << 16 / 64]uint64) []uint64 {
+func (s *Space) freeWords(scratch *[1 << 16 / 64]uint64) []uint64 {
+	a := s.allowed.Load()
 	if d := s.dense.Load(); d != nil {
 		return d.words[:len(a.words)]
 	}
 	words := scratch[:copy(scratch[:], a.words)]
-	for port := range s.All(a) {
+	for port := range s.All() {
 		words[bit(a, port)/64] &^= 1 << (bit(a, port) % 64)
 	}
 	return words

@@ -212,12 +212,13 @@ func TestAcquireTakesTheFirstFreePortThatIsDrawn(t *testing.T) {
 				}
 				draws = append(draws, drawFor(rank, a.n))
 				var s Space
+				s.Use(a)
 				for _, rank := range used {
-					require.True(t, s.Reserve(a, a.port(rank)))
+					require.True(t, s.Reserve(a.port(rank)))
 				}
 				rand, left := script(draws[1:]...)
-				got, ok := s.Acquire(a, draws[0], rand)
-				if got != port || !ok || left() != 0 || s.Len(a) != n+1 || !s.Contains(a, port) {
+				got, ok := s.Acquire(draws[0], rand)
+				if got != port || !ok || left() != 0 || s.Len() != n+1 || !s.Contains(port) {
 					require.Equal(t, port, got, "%s: %d in use", shape.name, n)
 					require.Fail(t, "took the right port and noted it wrongly")
 				}
@@ -238,9 +239,10 @@ func TestAcquireInTakesTheRthFreePortOfBothSets(t *testing.T) {
 					continue
 				}
 				var s Space
+				s.Use(a)
 				m := newModel(shape.ports)
 				for len(m.used) < n {
-					port, _ := s.Acquire(a, rng.Uint64(), rng.Uint64)
+					port, _ := s.Acquire(rng.Uint64(), rng.Uint64)
 					m.used[port] = true
 				}
 				free := m.free(in)
@@ -252,11 +254,11 @@ func TestAcquireInTakesTheRthFreePortOfBothSets(t *testing.T) {
 				for k := range min(len(free), 50) {
 					r := k * (len(free) - 1) / max(1, min(len(free), 50)-1)
 					rand, left := script(miss, miss, drawFor(r, len(free)))
-					got, ok := s.AcquireIn(a, in, rand)
+					got, ok := s.AcquireIn(in, rand)
 					require.True(t, ok)
 					require.Equal(t, free[r], got, "%s in %s: rank %d of %d", other.name, shape.name, r, len(free))
 					require.Zero(t, left())
-					require.True(t, s.Release(a, got))
+					require.True(t, s.Release(got))
 				}
 			}
 		}
@@ -269,8 +271,9 @@ func TestAcquireInTriesEachPortOfTheSetEqually(t *testing.T) {
 	in := Allow(slices.Values(ports))
 	for rank, port := range ports {
 		var s Space
+		s.Use(a)
 		rand, left := script(drawFor(rank, in.n))
-		got, ok := s.AcquireIn(a, in, rand)
+		got, ok := s.AcquireIn(in, rand)
 		require.True(t, ok)
 		require.Equal(t, port, got)
 		require.Zero(t, left())

@@ -1,4 +1,4 @@
-package tuple
+package held
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ import (
 type span struct{ begin, end, from uint64 }
 
 // spans returns those of the live sources, and how many numbers they have in all.
-func (s *sources) spans(wanted *ports.Allowed) (list []span, total uint64) {
+func (s *Sources) spans(wanted *ports.Allowed) (list []span, total uint64) {
 	var table *ports.Allowed // of the last block
 	meets := false
 	for i := range s.blocks[:s.live] {
@@ -27,10 +27,25 @@ func (s *sources) spans(wanted *ports.Allowed) (list []span, total uint64) {
 	return list, total
 }
 
-// chooseFor is what Random and LeastUsed choose where the source that they began with has none of the ports that a
-// asks for: among the sources that have one free. It fails if none has. It looks at all sources in use towards d.
-func (d *destination) chooseFor(a *ask, pl *plan) (number uint64, ok bool) {
-	spans, total := d.from.spans(a.table)
+// acquireFit is acquire under Random and LeastUsed for one that asks for some ports only. If the source that the policy
+// chose has none of them, it chooses among those that have one.
+func (d *destination) acquireFit(start uint64, a *Ask, r *Rules) (h Hold, ok bool) {
+	if !d.full.has(start) {
+		if h, ok = d.acquireFrom(start, a, r); ok {
+			return h, true
+		}
+	}
+	number, ok := d.chooseFit(a, r)
+	if !ok {
+		return 0, false
+	}
+	return d.acquireFrom(number, a, r)
+}
+
+// chooseFit returns the source that Random or LeastUsed chooses among those that have a free port which a asks for. It
+// fails if none has. It looks at all sources in use.
+func (d *destination) chooseFit(a *Ask, r *Rules) (number uint64, ok bool) {
+	spans, total := d.from.spans(a.Ports)
 	var used, unfit numbers // of the numbers as they follow one another in spans
 	least := -1
 	for s := range d.all {
@@ -48,23 +63,23 @@ func (d *destination) chooseFor(a *ask, pl *plan) (number uint64, ok bool) {
 		}
 		at := spans[i].from + s.number() - spans[i].begin
 		used.add(at)
-		if !s.held.HasFreeIn(s.table, a.table) {
+		if !s.held.HasFreeIn(a.Ports) {
 			unfit.add(at)
-		} else if held := s.held.Len(s.table); least < 0 || held < least {
+		} else if held := s.held.Len(); least < 0 || held < least {
 			number, least = s.number(), held
 		}
 	}
-	free := &unfit
-	if pl.policy == LeastUsed {
+	closed := &unfit
+	if r.Policy == LeastUsed {
 		if used.n == total {
 			return number, least >= 0
 		}
-		free = &used // those not in use hold the least
+		closed = &used // those not in use hold the least
 	}
-	if free.n == total {
+	if closed.n == total {
 		return 0, false
 	}
-	at := free.random(total, pl.rand)
+	at := closed.random(total, r.Rand)
 	for _, p := range spans {
 		if at < p.from+p.end-p.begin {
 			return p.begin + at - p.from, true

@@ -1,0 +1,83 @@
+package tuple
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// names are the texts of the values of an enumeration, from 0 on. They are lower case with hyphens, as configuration
+// files and flags have them.
+type names []string
+
+func (n names) text(kind string, value uint8) string {
+	if int(value) < len(n) {
+		return n[value]
+	}
+	return fmt.Sprintf("%s(%d)", kind, value)
+}
+
+func (n names) append(b []byte, kind string, value uint8) ([]byte, error) {
+	if int(value) >= len(n) {
+		return nil, fmt.Errorf("tuple: there is no %s %d: the last is %d, %s", kind, value, len(n)-1, n[len(n)-1])
+	}
+	return append(b, n[value]...), nil
+}
+
+func (n names) parse(kind, text string) (uint8, error) {
+	i := slices.Index(n, strings.TrimSpace(text))
+	if i < 0 {
+		return 0, fmt.Errorf("tuple: no %s is called so: it is one of %s: %q", kind, strings.Join(n, ", "), text)
+	}
+	return uint8(i), nil
+}
+
+var (
+	policyNames = names{"round-robin", "least-used", "sticky-destination", "sticky-owner", "random"}
+	endingNames = names{"active-close", "passive-close", "reset", "never-established", "datagram"}
+)
+
+// String returns the name of p, such as "least-used".
+func (p Policy) String() string { return policyNames.text("Policy", uint8(p)) }
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if p is no policy.
+func (p Policy) AppendText(b []byte) ([]byte, error) {
+	return policyNames.append(b, "Policy", uint8(p))
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p Policy) MarshalText() ([]byte, error) { return p.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns, and takes the empty text for the
+// zero Policy.
+func (p *Policy) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*p = RoundRobin
+		return nil
+	}
+	value, err := policyNames.parse("Policy", string(text))
+	if err == nil {
+		*p = Policy(value)
+	}
+	return err
+}
+
+// String returns the name of e, such as "active-close".
+func (e Ending) String() string { return endingNames.text("Ending", uint8(e)) }
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if e is no ending.
+func (e Ending) AppendText(b []byte) ([]byte, error) {
+	return endingNames.append(b, "Ending", uint8(e))
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (e Ending) MarshalText() ([]byte, error) { return e.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns.
+func (e *Ending) UnmarshalText(text []byte) error {
+	value, err := endingNames.parse("Ending", string(text))
+	if err == nil {
+		*e = Ending(value)
+	}
+	return err
+}

@@ -1,0 +1,61 @@
+package tuple
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Prefixes is a list of prefixes with a text, for configurations: "192.0.2.1,198.51.100.0/24,2001:db8::/64". It can be
+// assigned to Pool.Sources as it is.
+type Prefixes []netip.Prefix
+
+// String returns the list as UnmarshalText reads it. Each prefix has its length.
+func (p Prefixes) String() string {
+	text, _ := p.AppendText(nil)
+	return string(text)
+}
+
+// AppendText implements [encoding.TextAppender]: it appends what String returns.
+func (p Prefixes) AppendText(b []byte) ([]byte, error) {
+	for i, prefix := range p {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = prefix.AppendTo(b)
+	}
+	return b, nil
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p Prefixes) MarshalText() ([]byte, error) { return p.AppendText([]byte{}) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of prefixes and single addresses with commas
+// between them. The empty text is no prefix.
+func (p *Prefixes) UnmarshalText(text []byte) error {
+	if strings.TrimSpace(string(text)) == "" {
+		*p = nil
+		return nil
+	}
+	var list Prefixes
+	for item := range strings.SplitSeq(string(text), ",") {
+		prefix, err := parsePrefix(strings.TrimSpace(item))
+		if err != nil {
+			return err
+		}
+		list = append(list, prefix)
+	}
+	*p = list
+	return nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return prefix, fmt.Errorf("tuple: want an address or a prefix, such as 192.0.2.1 or 192.0.2.0/24: %q", s)
+	}
+	return prefix, nil
+}

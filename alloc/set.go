@@ -7,6 +7,7 @@ import (
 
 	"github.com/bits-and-blooms/bitset"
 
+	"github.com/ephemera-go/ephemera/internal/access"
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
@@ -119,6 +120,8 @@ func (s Set) bits() *bitset.BitSet {
 }
 
 var nothing = new(ports.Allowed)
+
+var _ = access.ProvideTable(Set.table)
 
 // table returns what the allocator needs to know of s.
 func (s Set) table() *ports.Allowed {

@@ -116,7 +116,7 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 	a.Key, a.Hash = key, hash
 	a.Rand = sh.plan.Load().Rand() // before the lock, for which others may wait
 	if r != nil {
-		a.add(r, &st.tables)
+		a.add(r)
 	}
 
 	sh.mu.Lock()
@@ -142,13 +142,13 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 }
 
 // add adds what a request asks for beside its destination.
-func (a *ask) add(r *Request, tables *tables) {
+func (a *ask) add(r *Request) {
 	a.Owner = r.Owner
 	if r.Src.IsValid() {
 		a.Src = held.AddrFrom(r.Src)
 	}
 	if !r.Ports.IsZero() {
-		a.Ports = tables.of(r.Ports)
+		a.Ports = tableOf(r.Ports)
 	}
 }
 

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"github.com/ephemera-go/ephemera/alloc"
+	"github.com/ephemera-go/ephemera/internal/access"
 	"github.com/ephemera-go/ephemera/internal/held"
-	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
 // plan is what the fields of a Pool come to, and the sources that it has at present. It does not change: other
@@ -28,7 +27,7 @@ type plan struct {
 	err        error          // what is wrong with the fields, or ErrClosed
 }
 
-func newPlan(p *Pool, tables *tables) *plan {
+func newPlan(p *Pool) *plan {
 	random := p.rand
 	if random == nil {
 		random = rand.Uint64
@@ -54,14 +53,14 @@ func newPlan(p *Pool, tables *tables) *plan {
 	case p.Policy > Random:
 		pl.err = fmt.Errorf("tuple: Pool.Policy is none of the policies: %d", uint8(p.Policy))
 	case len(p.Sources) == 0:
-		table := tables.of(pl.ports)
+		table := tableOf(pl.ports)
 		v4, v6 = held.AnySource(netip.IPv4Unspecified(), table), held.AnySource(netip.IPv6Unspecified(), table)
 	default:
 		list := make([]Source, len(p.Sources))
 		for i, prefix := range p.Sources {
 			list[i].Prefix = prefix
 		}
-		v4, v6, pl.err = pl.sourcesFrom("Pool.Sources", list, tables)
+		v4, v6, pl.err = pl.sourcesFrom("Pool.Sources", list)
 	}
 	if pl.err == nil {
 		pl.Rules = pl.With(v4, v6)
@@ -93,25 +92,5 @@ func (pl *plan) find(key held.Key, t *Tuple) (held.Hold, bool) {
 	return pl.Sources(key).Find(t.src, t.srcPort)
 }
 
-// tables are the sets of ports that a Pool has met lately, as the allocator needs them.
-type tables struct {
-	mu sync.Mutex
-	m  map[alloc.Set]*ports.Allowed
-}
-
-// mostTables bounds how many sets are remembered: some 10 KB each.
-const mostTables = 64
-
-func (t *tables) of(set alloc.Set) *ports.Allowed {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	table := t.m[set]
-	if table == nil {
-		if t.m == nil || len(t.m) >= mostTables {
-			t.m = make(map[alloc.Set]*ports.Allowed)
-		}
-		table = ports.Allow(set.All())
-		t.m[set] = table
-	}
-	return table
-}
+// tableOf returns what the allocator needs to know of a set of ports.
+var tableOf = access.Table[alloc.Set]()

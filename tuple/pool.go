@@ -90,7 +90,6 @@ type state struct {
 	shards  [shards]shard // first, because it begins a cache line
 	hash    *held.Seed    // what nobody knows who chooses destinations
 	watches watches       // read with the seed
-	tables  tables
 }
 
 func (p *Pool) ready() *state {
@@ -102,7 +101,7 @@ func (p *Pool) ready() *state {
 	st := p.state.Load()
 	if st == nil {
 		st = new(state)
-		pl := newPlan(p, &st.tables)
+		pl := newPlan(p)
 		st.hash = pl.Hash
 		if pl.quota != nil {
 			pl.quota.shards = &st.shards

@@ -30,6 +30,6 @@ func (p *Pool) setPorts(set alloc.Set) error {
 	next := new(plan)
 	*next = *old
 	next.ports = set
-	table := st.tables.of(set)
+	table := tableOf(set)
 	return st.move(old, next, old.V4.WithPorts(table), old.V6.WithPorts(table), "SetPorts: the pool")
 }

@@ -25,7 +25,7 @@ var (
 
 // sourcesFrom sorts a list by family. A prefix that lies within another is not counted twice. The errors call the
 // list what.
-func (pl *plan) sourcesFrom(what string, list []Source, tables *tables) (v4, v6 *held.Sources, err error) {
+func (pl *plan) sourcesFrom(what string, list []Source) (v4, v6 *held.Sources, err error) {
 	clean := make([]Source, len(list))
 	for i, s := range list {
 		s.Prefix = unmapped(s.Prefix).Masked()
@@ -37,9 +37,9 @@ func (pl *plan) sourcesFrom(what string, list []Source, tables *tables) (v4, v6 
 	slices.SortStableFunc(clean, func(a, b Source) int { return a.Prefix.Compare(b.Prefix) })
 	table := func(s Source) *ports.Allowed {
 		if s.Ports.IsZero() {
-			return tables.of(pl.ports)
+			return tableOf(pl.ports)
 		}
-		return tables.of(s.Ports)
+		return tableOf(s.Ports)
 	}
 	v4, v6 = new(held.Sources), new(held.Sources)
 	var last Source

@@ -35,7 +35,7 @@ func (p *Pool) SetSources(list ...Source) error {
 	}
 	next := new(plan)
 	*next = *old
-	v4, v6, err := old.sourcesFrom("SetSources: sources", list, &st.tables)
+	v4, v6, err := old.sourcesFrom("SetSources: sources", list)
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (sh *shard) checkWaits(key held.Key, f *flow, pl *plan) error {
 			}
 		}
 	}
-	if w.Ask.Src == (held.Addr{}) && w.Ask.Ports == nil && !at.IsFull(&pl.Rules) {
+	if w.Ask.Src == (held.Addr{}) && w.Ask.Ports == nil && pl.Sources(key).Len() > 0 && !at.IsFull(&pl.Rules) {
 		return fmt.Errorf("%d wait though not all sources are full", sh.waits.Len())
 	}
 	return nil

@@ -59,6 +59,8 @@ func (a *attempt) lanes(t tuple.Tuple, pool *tuple.Pool) [2]lane {
 		return [2]lane{bindLane}
 	case a.udp:
 		return [2]lane{aloneLane, sharedLane}
+	case a.discarded: // the kernel's range moves while this goes on
+		return [2]lane{bindLane}
 	case a.settings.portsErr != nil && pool != nil && isImplicit(pool) && a.local.Port() == 0:
 		return [2]lane{kernelLane}
 	case !a.settings.kernels.Contains(port):

@@ -162,7 +162,7 @@ func TestRangeThatChangesUnderRunningDialer(t *testing.T) {
 		for range 4 {
 			dialing.Go(func() {
 				for i := range dials {
-					if i%10 == 0 {
+					if i%2 == 0 {
 						quietSysctl(t, "net.ipv4.ip_local_port_range", ranges[int(change.Add(1))%len(ranges)])
 					}
 					c, err := d.Dial("tcp", to.Addr().String())

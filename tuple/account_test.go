@@ -21,7 +21,7 @@ func (m *machine) stateOf(u tuple.Tuple) tuple.State {
 		return tuple.InUse
 	case h != nil:
 		return tuple.Retired
-	case u.IsValid() && m.portsOf(u.Src().Addr()).Contains(u.Src().Port()):
+	case m.isHandedOut(u):
 		return tuple.Free
 	}
 	return tuple.Foreign

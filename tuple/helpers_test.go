@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,16 +50,6 @@ func setOf(list []uint16) alloc.Set {
 func seeded(t testing.TB, a, b uint64) *rand.Rand {
 	t.Logf("seed: rand.NewPCG(%d, %d)", a, b)
 	return rand.New(rand.NewPCG(a, b))
-}
-
-// locked makes rand safe for the concurrent use that several destinations make of it.
-func locked(rand func() uint64) func() uint64 {
-	var mu sync.Mutex
-	return func() uint64 {
-		mu.Lock()
-		defer mu.Unlock()
-		return rand()
-	}
 }
 
 // scaled returns n, or a good deal less in short mode.

@@ -32,9 +32,9 @@ func (m *machine) Yield(t *rapid.T) {
 	switch {
 	case !want:
 	case d == 0:
-		delete(m.held, m.key(u))
+		m.drop(m.key(u))
 	default:
-		*h = holding{tuple: h.tuple, until: until, taken: true}
+		m.enter(h.tuple, &holding{tuple: h.tuple, until: until, taken: true})
 	}
 }
 
@@ -45,7 +45,7 @@ func (m *machine) Take(t *rapid.T) {
 	want := m.stateOf(u) == tuple.Free && d != 0
 	require.Equal(t, want, only.Take(m.pool, u, d), "Take(%v, %v)", u, d)
 	if want {
-		m.held[m.key(u)] = &holding{tuple: u, until: until, taken: true}
+		m.enter(u, &holding{tuple: u, until: until, taken: true})
 	}
 }
 
@@ -53,12 +53,12 @@ func (m *machine) Take(t *rapid.T) {
 func (m *machine) Claim(t *rapid.T) {
 	u, owner := m.drawTuple(t), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")
 	state, h := m.stateOf(u), m.held[m.key(u)]
-	want := (state == tuple.Free || h.mayEnd()) && m.portsOf(u.Src().Addr()).Contains(u.Src().Port())
+	want := (state == tuple.Free || h.mayEnd()) && m.isHandedOut(u)
 	was, ok := only.Claim(m.pool, u, owner)
 	require.Equal(t, state, was, "Claim(%v)", u)
 	require.Equal(t, want, ok, "Claim(%v), which is %v", u, state)
 	if want {
-		m.held[m.key(u)] = &holding{tuple: u, owner: owner}
+		m.enter(u, &holding{tuple: u, owner: owner})
 	}
 }
 
@@ -68,7 +68,7 @@ func (m *machine) Free(t *rapid.T) {
 	want := m.held[m.key(u)].mayEnd()
 	require.Equal(t, want, only.Free(m.pool, u), "Free(%v)", u)
 	if want {
-		delete(m.held, m.key(u))
+		m.drop(m.key(u))
 	}
 }
 
@@ -79,7 +79,7 @@ func (m *machine) FreeUnless(t *rapid.T) {
 	want := 0
 	for k, h := range m.held {
 		if k.Dst() == m.scope(dst) && h.mayEnd() && k.Src().Port()%2 != odd {
-			delete(m.held, k)
+			m.drop(k)
 			want++
 		}
 	}

@@ -73,6 +73,7 @@ func newMachine(t *rapid.T) *machine {
 		ports: rapid.SampledFrom(machinePorts).Draw(t, "ports"),
 		scope: func(dst netip.AddrPort) netip.AddrPort { return dst },
 		world: world{map[netip.Prefix]alloc.Set{}, map[netip.Prefix]bool{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
+		peak: map[netip.AddrPort]int{},
 	}
 	follows := rapid.Bool().Draw(t, "ports follow the host")
 	if !follows {
@@ -87,8 +88,9 @@ func newMachine(t *rapid.T) *machine {
 		m.pool.Scope = m.scope
 	}
 	list := m.drawSources(t)
-	for len(list) == 0 {
-		list = []tuple.Source{{Prefix: machineSources[0]}}
+	if len(list) == 0 {
+		m.any = true // the operating system picks the address
+		m.live[netip.MustParsePrefix("0.0.0.0/32")], m.live[netip.MustParsePrefix("::/128")] = m.ports, m.ports
 	}
 	for _, s := range list {
 		m.pool.Sources = append(m.pool.Sources, s.Prefix)
@@ -120,6 +122,10 @@ func (m *machine) drawSources(t *rapid.T) (list []tuple.Source) {
 // SetSources lists other sources, or the same with other ports.
 func (m *machine) SetSources(t *rapid.T) {
 	list := m.drawSources(t)
+	if m.any {
+		require.ErrorContains(t, m.pool.SetSources(list...), "without Sources")
+		return
+	}
 	require.NoError(t, m.pool.SetSources(list...))
 	clear(m.live)
 	clear(m.own)
@@ -199,7 +205,8 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 		require.Equal(t, r.Dst, e.Dst)
 	case *tuple.ExhaustedError:
 		inUse, retired, taken := m.towards(r.Dst)
-		require.Equal(t, []any{tuple.Quota(0), r.Dst, inUse, retired, taken}, []any{stops, e.Dst, e.InUse, e.Retired, e.Taken})
+		require.Equal(t, []any{tuple.Quota(0), r.Dst, inUse, retired, taken, m.next(r.Dst)},
+			[]any{stops, e.Dst, e.InUse, e.Retired, e.Taken, e.Next})
 	default: // it can be served never, or not from the present sources
 		require.Empty(t, free)
 	}
@@ -215,6 +222,7 @@ func (m *machine) Wait(t *rapid.T) {
 		w.done <- result{tuple: u, err: err}
 	}()
 	m.line = append(m.line, w)
+	m.waited = true
 }
 
 // Cancel has somebody give up.
@@ -303,7 +311,7 @@ func (m *machine) Retire(t *rapid.T) {
 	switch {
 	case !want:
 	case d == 0:
-		delete(m.held, m.key(u))
+		m.drop(m.key(u))
 	default:
 		h.until, h.kernel = now()+int64(d), kernel
 		m.turns++
@@ -314,11 +322,11 @@ func (m *machine) Retire(t *rapid.T) {
 // Reserve takes a tuple by name.
 func (m *machine) Reserve(t *rapid.T) {
 	u := m.drawTuple(t)
-	want := m.held[m.key(u)] == nil && m.portsOf(u.Src().Addr()).Contains(u.Src().Port()) && u.IsValid()
+	want := m.held[m.key(u)] == nil && m.isHandedOut(u)
 	owner := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")
 	require.Equal(t, want, m.pool.ReserveFor(u, owner), "ReserveFor(%v, %q)", u, owner)
 	if want {
-		m.held[m.key(u)] = &holding{tuple: u, owner: owner}
+		m.enter(u, &holding{tuple: u, owner: owner})
 	}
 }
 
@@ -371,6 +379,18 @@ func (m *machine) check(t *rapid.T) {
 	}
 	for u := range m.pool.Destinations() {
 		require.Equal(t, dsts[u.Dst], u.InUse+u.Retired+u.Taken, "towards %v", u.Dst)
+	}
+	for _, dst := range machineDsts {
+		want, isFreeKnown := m.usage(dst)
+		got := m.pool.Usage(dst)
+		got.At, want.Waiting = time.Time{}, got.Waiting
+		if !isFreeKnown {
+			got.Free = want.Free
+		}
+		if m.waited {
+			got.HighWater = want.HighWater
+		}
+		require.Equal(t, want, got)
 	}
 	require.NoError(t, m.pool.Check())
 }

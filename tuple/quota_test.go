@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -465,4 +467,70 @@ func TestNobodyIsForgottenWhenSourcesComeBack(t *testing.T) {
 		}
 		require.NoError(t, p.Check())
 	})
+}
+
+// Who waits how long: a thousand clients want one destination with sixteen ports and come again and again. It asserts
+// nothing about the time, which is virtual and so exact; the figures are in the log.
+func TestFairness(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		clients  func(owner int) int
+		perOwner int
+	}{
+		{"even", func(int) int { return 100 }, 0},
+		{"even, MaxPerOwner 2", func(int) int { return 100 }, 2},
+		{"flood", flood, 0},
+		{"flood, MaxPerOwner 2", flood, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5015), MaxPerOwner: test.perOwner}
+			var mu sync.Mutex
+			waits := make([][]time.Duration, 10)
+			for owner := range waits {
+				for range test.clients(owner) {
+					go func() {
+						for {
+							start := time.Now()
+							u, err := p.AcquireFor(t.Context(), tuple.Request{Dst: web, Owner: fmt.Sprint(owner)})
+							if err != nil {
+								return // the pool is closed
+							}
+							mu.Lock()
+							waits[owner] = append(waits[owner], time.Since(start))
+							mu.Unlock()
+							time.Sleep(10 * time.Millisecond)
+							p.Release(u)
+						}
+					}()
+					synctest.Wait()
+				}
+			}
+			time.Sleep(time.Duration(scaled(20)) * time.Second)
+			require.NoError(t, p.Check())
+			require.NoError(t, p.Close())
+			time.Sleep(time.Second)
+			isEmpty(t, p)
+			report := func(who string, list []time.Duration) {
+				sum := time.Duration(0)
+				for _, d := range list {
+					sum += d
+				}
+				mean := sum / time.Duration(len(list))
+				t.Logf("%-22s %-9s served %6d, mean wait %8v, longest %8v, %.2f of the mean", test.name, who, len(list), mean.Round(time.Millisecond), slices.Max(list).Round(time.Millisecond), float64(slices.Max(list))/float64(mean))
+			}
+			for i, list := range waits {
+				waits[i] = list[len(list)/2:] // the steady state
+			}
+			report("all", slices.Concat(waits...))
+			report("the first", waits[0])
+			report("the second", waits[1])
+		})
+	}
+}
+
+func flood(owner int) int {
+	if owner == 0 {
+		return 910
+	}
+	return 10
 }

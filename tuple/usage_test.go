@@ -17,30 +17,6 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// look compares how each destination stands with the model.
-func (d *driver) look() {
-	want := d.model.usage()
-	for got := range d.pool.Destinations() {
-		u, ok := want[got.Dst]
-		require.True(d, ok, "%v comes twice, or holds nothing", got.Dst)
-		if d.model.capacity(got.Dst) == math.MaxInt {
-			require.GreaterOrEqual(d, got.Free, math.MaxInt32)
-			u.Free = got.Free
-		}
-		require.Equal(d, u, got)
-		require.Equal(d, u, d.pool.Usage(got.Dst))
-		delete(want, got.Dst)
-	}
-	require.Empty(d, want)
-
-	held := map[tuple.Tuple]tuple.State{}
-	for u, h := range d.model.held {
-		held[u] = h.state
-		require.Equal(d, held[u], d.pool.State(u), "%v", u)
-	}
-	requireAll(d, held, d.pool)
-}
-
 // requireAll requires that All comes upon these tuples, once each.
 func requireAll(t require.TestingT, want map[tuple.Tuple]tuple.State, p *tuple.Pool) {
 	got := map[tuple.Tuple]tuple.State{}

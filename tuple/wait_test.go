@@ -413,3 +413,16 @@ func TestMaxWaitersBoundsTheLine(t *testing.T) {
 	}
 	require.Equal(t, 1024, tuple.DefaultMaxWaiters)
 }
+
+// Waiters, retired tuples and a Pool nobody refers to any more: the timer fires into an empty line, and that is all.
+func TestTimerOfAnAbandonedPoolDoesNoHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
+		require.True(t, p.Retire(acquire(t, p, web), time.Minute))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute-1)
+		defer cancel()
+		require.Error(t, (<-wait(ctx, p, web)).err)
+		time.Sleep(time.Hour)
+		isEmpty(t, p)
+	})
+}

@@ -3,7 +3,9 @@ package tuple_test
 import (
 	"context"
 	"maps"
+	"math"
 	"net/netip"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -39,14 +41,37 @@ type inLine struct {
 	cancel  context.CancelFunc
 }
 
+// never is when what is taken without a time comes free.
+const never = math.MaxInt64
+
+func now() int64 { return time.Now().UnixNano() }
+
+// tally is how many tuples count in a quota.
+type tally struct{ inUse, retired int }
+
+func (n *tally) count(h *holding) {
+	switch {
+	case h.taken: // what others hold is nobody's
+	case h.until == 0:
+		n.inUse++
+	default:
+		n.retired++
+	}
+}
+
+func (n *tally) all() int { return n.inUse + n.retired }
+
 type machine struct {
 	pool  *tuple.Pool
+	any   bool // it has no Sources
 	ports alloc.Set
 	scope func(netip.AddrPort) netip.AddrPort
 	world
 	turns  int
-	line   []*inLine             // who waits, in order of arrival
-	sticky map[string]netip.Addr // by owner or destination: the first choice of the present sources, once it is known
+	peak   map[netip.AddrPort]int // by space: the most in use or retired at once since none was
+	waited bool                   // somebody has: then the instant of each change is not known
+	line   []*inLine              // who waits, in order of arrival
+	sticky map[string]netip.Addr  // by owner or destination: the first choice of the present sources, once it is known
 }
 
 // portsOf returns the ports that are handed out of a source.
@@ -59,13 +84,48 @@ func (m *machine) portsOf(src netip.Addr) alloc.Set {
 	return alloc.Set{}
 }
 
-// key returns the tuple of the space that t lies in.
-func (m *machine) key(t tuple.Tuple) tuple.Tuple { return tuple.From(t.Src(), m.scope(t.Dst())) }
+// key returns the tuple of the space that t lies in. Without Sources its source address does not matter.
+func (m *machine) key(t tuple.Tuple) tuple.Tuple {
+	src := t.Src()
+	if m.any && src.Addr().Is4() {
+		src = netip.AddrPortFrom(netip.IPv4Unspecified(), src.Port())
+	} else if m.any {
+		src = netip.AddrPortFrom(netip.IPv6Unspecified(), src.Port())
+	}
+	return tuple.From(src, m.scope(t.Dst()))
+}
+
+// isHandedOut reports whether the pool can hand out t.
+func (m *machine) isHandedOut(t tuple.Tuple) bool {
+	return t.IsValid() && m.portsOf(m.key(t).Src().Addr()).Contains(t.Src().Port())
+}
+
+// enter enters a tuple that is no longer free, or is used again.
+func (m *machine) enter(t tuple.Tuple, h *holding) {
+	m.held[m.key(t)] = h
+	m.settlePeak(t.Dst())
+}
+
+// drop makes a tuple free.
+func (m *machine) drop(key tuple.Tuple) {
+	dst := m.held[key].tuple.Dst()
+	delete(m.held, key)
+	m.settlePeak(dst)
+}
+
+func (m *machine) settlePeak(dst netip.AddrPort) {
+	inUse, retired, _ := m.towards(dst)
+	if inUse+retired == 0 {
+		delete(m.peak, m.scope(dst))
+	} else {
+		m.peak[m.scope(dst)] = max(m.peak[m.scope(dst)], inUse+retired)
+	}
+}
 
 func (m *machine) expire() {
 	for k, h := range m.held {
 		if h.until != 0 && h.until <= now() {
-			delete(m.held, k)
+			m.drop(k)
 		}
 	}
 }
@@ -96,9 +156,9 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 			}
 		}
 	}
-	for k, h := range m.held {
+	for k := range m.held {
 		if _, ok := free[k.Src().Addr()]; ok && k.Dst() == m.scope(r.Dst) && !(machineSources[6].Contains(k.Src().Addr()) && !r.Src.IsValid()) {
-			if src := h.tuple.Src(); m.portsOf(src.Addr()).Contains(src.Port()) && (r.Ports.IsZero() || r.Ports.Contains(src.Port())) {
+			if src := k.Src(); m.portsOf(src.Addr()).Contains(src.Port()) && (r.Ports.IsZero() || r.Ports.Contains(src.Port())) {
 				free[src.Addr()]--
 			}
 		}
@@ -112,13 +172,12 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 func (m *machine) stops(r tuple.Request) (which tuple.Quota, n tally) {
 	var all, ofOwner, ofDst tally
 	for k, h := range m.held {
-		s := &share{until: h.until, taken: h.taken}
-		all.count(s)
+		all.count(h)
 		if h.owner != "" && h.owner == r.Owner {
-			ofOwner.count(s)
+			ofOwner.count(h)
 		}
 		if k.Dst() == m.scope(r.Dst) {
-			ofDst.count(s)
+			ofDst.count(h)
 		}
 	}
 	switch p := m.pool; {
@@ -149,7 +208,7 @@ func (m *machine) hold(t *rapid.T, r tuple.Request, got tuple.Tuple) {
 	if h := m.held[m.key(got)]; h != nil {
 		require.True(t, m.pool.ReuseRetired && h.until != 0 && !h.taken, "%v is held twice", got)
 	}
-	m.held[m.key(got)] = &holding{tuple: got, owner: r.Owner}
+	m.enter(got, &holding{tuple: got, owner: r.Owner})
 }
 
 // rested returns what has rested longest of that which would do for a request.
@@ -224,4 +283,44 @@ func (m *machine) towards(dst netip.AddrPort) (inUse, retired, taken int) {
 		}
 	}
 	return inUse, retired, taken
+}
+
+// next returns how long it takes until the first of the retired or taken comes free, 0 if none does.
+func (m *machine) next(dst netip.AddrPort) time.Duration {
+	next := int64(never)
+	for k, h := range m.held {
+		if k.Dst() == m.scope(dst) && h.until != 0 {
+			next = min(next, h.until)
+		}
+	}
+	if next == never {
+		return 0
+	}
+	return time.Duration(next - now())
+}
+
+// usage returns how a destination stands, less At and Waiting. Of sources in a wide prefix, Free is not known.
+func (m *machine) usage(dst netip.AddrPort) (u tuple.Usage, isFreeKnown bool) {
+	u.Dst, u.HighWater, isFreeKnown = m.scope(dst), m.peak[m.scope(dst)], true
+	u.InUse, u.Retired, u.Taken = m.towards(dst)
+	for prefix, ports := range m.live {
+		if prefix.Addr().Is4() == dst.Addr().Is4() {
+			u.Free += ports.Len() << min(20, prefix.Addr().BitLen()-prefix.Bits())
+			isFreeKnown = isFreeKnown && prefix.Bits() != 64
+		}
+	}
+	var all tally
+	for k, h := range m.held {
+		all.count(h)
+		if k.Dst() == u.Dst && m.portsOf(k.Src().Addr()).Contains(k.Src().Port()) {
+			u.Free--
+		}
+	}
+	if p := m.pool; p.MaxPerDestination > 0 {
+		u.Free = min(u.Free, max(0, p.MaxPerDestination-u.InUse))
+	}
+	if p := m.pool; p.MaxTuples > 0 {
+		u.Free = min(u.Free, max(0, p.MaxTuples-all.all()))
+	}
+	return u, isFreeKnown
 }

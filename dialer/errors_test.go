@@ -135,9 +135,9 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 // A pool without a source of the family is an error that says so.
 func TestPoolWithoutSourceOfTheFamily(t *testing.T) {
 	p := pool("1024-65535", "2001:db8::1/128")
-	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "no source for 127.0.0.1:9: none of the pool's Sources is an IPv4 address")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "tuple: no source: none of the Pool's sources is an IPv4 address")
 	p = &tuple.Pool{Sources: make([]netip.Prefix, 1)}
-	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "Pool.Sources[0], invalid Prefix, is not a valid prefix")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "Pool.Sources[0] is not a valid prefix")
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/access"
 )
 
-// What package dialer needs and users of a Pool do not. See access.Methods for what each method does.
+// Methods that only package dialer needs. access.Methods documents each.
 var _ = access.Provide(access.Methods[Pool, Tuple, State, alloc.Set]{
 	RetireForKernel: (*Pool).retireForKernel,
 	Yield:           (*Pool).yield,

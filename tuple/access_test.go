@@ -6,5 +6,5 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// only is what only package dialer has of a pool.
+// only has the methods of a pool that only package dialer uses.
 var only = access.Of[tuple.Pool, tuple.Tuple, tuple.State, alloc.Set]()

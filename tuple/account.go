@@ -7,19 +7,29 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// State is how a tuple stands in a Pool.
+// State is the state of a tuple in a Pool: Foreign, Free, InUse, Retired or Taken.
 type State uint8
 
 // The states of a tuple.
 const (
-	Foreign State = iota // not one that the Pool hands out, nor holds
+	// Foreign means that the Pool neither hands out nor holds the tuple.
+	Foreign State = iota
+
+	// Free means that an acquire may take the tuple.
 	Free
+
+	// InUse means that the tuple was acquired or reserved, and not yet given back.
 	InUse
-	Retired // it cools down
-	Taken   // the kernel has it for something else, such as another process, or may not give it; it is in nobody's quota
+
+	// Retired means that the tuple cools down.
+	Retired
+
+	// Taken means that others have the tuple, such as another process, or that the kernel does not allow it. Only
+	// package dialer makes tuples taken. They count in no quota.
+	Taken
 )
 
-// String returns the state in lower case: "in use".
+// String returns "foreign", "free", "in use", "cooling down" (for Retired) or "taken".
 func (s State) String() string {
 	switch s {
 	case Free:
@@ -34,8 +44,8 @@ func (s State) String() string {
 	return "foreign"
 }
 
-// State returns how t stands. Of a source that SetSources has drained, a tuple that is in use, retired or taken stays
-// so, and every other is foreign. Of a closed Pool it is the same.
+// State returns the state of t. If the Pool is closed, or SetSources has drained the source of t, tuples that are in
+// use, retired or taken keep their state, and all others are Foreign.
 func (p *Pool) State(t Tuple) State {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
@@ -54,13 +64,12 @@ func (p *Pool) State(t Tuple) State {
 	return State(state)
 }
 
-// All ranges over the tuples that are in use, retired or taken, with their state, in no order. Without Sources their
-// source is the unspecified address; under Scope their destination is the space that it is mapped to.
+// All yields the tuples that are in use, retired or taken, with their state, in no order. Without Sources their source
+// is the unspecified address. Under Scope their destination is the one that Scope returned.
 //
-// What is held towards one destination is seen at one instant, but not all destinations at the same: it is no
-// snapshot of the Pool. A tuple that is held all the time comes once. No lock is held while the loop runs, which may
-// use the Pool. It takes the 64 locks of the Pool one after the other, each for some 30 ns a tuple, and 48 bytes for
-// each tuple under one of them.
+// Each destination is seen at one instant, but not all at the same instant. A tuple that is held all the time is
+// yielded once. The loop may use the Pool, because no lock is held while it runs. All takes the 64 locks of the Pool
+// one after the other, each for some 30 ns a tuple, and 48 bytes for each tuple under one lock.
 func (p *Pool) All() iter.Seq2[Tuple, State] {
 	return func(yield func(Tuple, State) bool) {
 		st := p.ready()
@@ -76,13 +85,13 @@ func (p *Pool) All() iter.Seq2[Tuple, State] {
 	}
 }
 
-// standing is a tuple, and how it stands.
+// standing is a tuple and its state.
 type standing struct {
 	tuple Tuple
 	state State
 }
 
-// standings appends all that the shard holds.
+// standings appends all tuples that the shard holds.
 func (sh *shard) standings(list []standing) []standing {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -98,7 +107,7 @@ func (sh *shard) standings(list []standing) []standing {
 	return list
 }
 
-// handsOut reports whether p hands out this port of a source address now, when it is free. The unspecified address of a
+// handsOut reports whether p hands out this port of a source address now, if it is free. The unspecified address of a
 // family stands for every source of that family.
 func (p *Pool) handsOut(src netip.Addr, port uint16) bool {
 	pl := p.ready().shards[0].plan.Load()

@@ -12,7 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// stateOf is Pool.State, slowly.
+// stateOf is a slow Pool.State.
 func (m *machine) stateOf(u tuple.Tuple) tuple.State {
 	switch h := m.held[m.key(u)]; {
 	case h != nil && h.taken:
@@ -27,7 +27,7 @@ func (m *machine) stateOf(u tuple.Tuple) tuple.State {
 	return tuple.Foreign
 }
 
-// The loop may change what it ranges over.
+// The loop over All may change the Pool.
 func TestAllHoldsNoLockWhileItYields(t *testing.T) {
 	p := &tuple.Pool{}
 	want := map[tuple.Tuple]tuple.State{}
@@ -56,7 +56,8 @@ func TestAllAndStateAreThoseOfTheScope(t *testing.T) {
 	p := &tuple.Pool{Scope: func(netip.AddrPort) netip.AddrPort { return web }}
 	u := acquire(t, p, dstN(1))
 	requireAll(t, map[tuple.Tuple]tuple.State{tuple.From(u.Src(), web): tuple.InUse}, p)
-	require.Equal(t, tuple.InUse, p.State(tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), u.Src().Port()), dstN(7))))
+	other := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), u.Src().Port())
+	require.Equal(t, tuple.InUse, p.State(tuple.From(other, dstN(7))))
 	require.Equal(t, tuple.Foreign, p.State(tuple.From(u.Src(), web6)), "a Scope of another family")
 }
 
@@ -72,7 +73,9 @@ func TestHandsOutKnowsTheSourcesOfNow(t *testing.T) {
 
 	p = &tuple.Pool{Sources: prefixes("192.0.2.1/32"), Ports: alloc.RangeSet(5000, 5001)}
 	held := acquire(t, p, web)
-	require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("192.0.2.2/32"), Ports: alloc.RangeSet(6000, 6001)}))
+	require.NoError(t, p.SetSources(tuple.Source{
+		Prefix: netip.MustParsePrefix("192.0.2.2/32"), Ports: alloc.RangeSet(6000, 6001),
+	}))
 	require.True(t, p.HandsOut(b4, 6000))
 	require.True(t, p.HandsOut(any4, 6000))
 	require.True(t, p.HandsOut(netip.MustParseAddr("::ffff:192.0.2.2"), 6000))
@@ -86,9 +89,12 @@ func TestHandsOutKnowsTheSourcesOfNow(t *testing.T) {
 	require.False(t, p.HandsOut(b4, 6000))
 }
 
-// A use that ends and begins anew between two looks is noticed, whoever names the tuple how.
+// Watch notices a use that ends and begins again, whatever name the tuple is given.
 func TestWatchTellsWhatEndedMeanwhile(t *testing.T) {
-	for _, scope := range []func(netip.AddrPort) netip.AddrPort{nil, func(netip.AddrPort) netip.AddrPort { return web }} {
+	for _, scope := range []func(netip.AddrPort) netip.AddrPort{
+		nil,
+		func(netip.AddrPort) netip.AddrPort { return web },
+	} {
 		for _, sources := range [][]netip.Prefix{nil, prefixes("192.0.2.1/32", "2001:db8::1/128")} {
 			p := &tuple.Pool{Sources: sources, Scope: scope}
 			stays, ends, rests := acquire(t, p, dstN(1)), acquire(t, p, dstN(1)), acquire(t, p, dstN(1))

@@ -11,57 +11,66 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// Request is what TryAcquireFor and AcquireFor ask for: a destination, and what else the tuple must be. The zero
-// value of each field except Dst asks for nothing in particular. A Request may be copied.
+// Request describes the tuple that TryAcquireFor and AcquireFor should return. Only Dst is required: the zero value of
+// each other field accepts any tuple. A Request may be copied.
 type Request struct {
 	// Dst is the destination.
 	Dst netip.AddrPort
 
-	// Src is the source address, one of the pool's Sources. A pool without Sources has none to choose from.
+	// Src is the source address. It must be one of the Pool's sources, so a Pool without Sources refuses it. The zero
+	// Addr lets Policy choose.
 	Src netip.Addr
 
-	// Ports are the source ports to choose among, so far as the pool has them: an alloc.Set.Slice, or "1027-65535/16",
-	// those that are 3 modulo 16, for a database that picks the shard by the client's port. Make a set once and use it
-	// for many requests: the first one with a new set costs 0.2 ms.
+	// Ports are the source ports to choose among. Ports that the Pool does not have are ignored. The set may come from
+	// alloc.Set.Slice, or be "1027-65535/16", the ports that are 3 modulo 16, for a database that picks the shard by
+	// the client's port. The zero Set means all ports of the Pool.
+	//
+	// Make a set once and use it for many requests: the first request with a new set costs 0.2 ms.
 	Ports alloc.Set
 
-	// Owner names whom the tuple is for: a crawler's tenant, a proxy's client. Sticky pools and quotas tell owners
-	// apart.
+	// Owner names whom the tuple is for, such as a crawler's tenant or a proxy's client. MaxPerOwner, MaxWaiters and
+	// StickyOwner tell owners apart. The empty string means no owner.
 	Owner string
 }
 
-// TryAcquire takes a free tuple towards dst into use. If none is free, or others wait for one, the error at once is
-// an ErrExhausted, in fact an *ExhaustedError. If a quota is used up it is an ErrQuota, in fact a *QuotaError, and if
-// the Pool is closed an ErrClosed.
+// TryAcquire takes a free tuple towards dst into use. It does not wait: if no tuple is free, the error is an
+// *ExhaustedError, in which errors.Is finds ErrExhausted. If a quota is used up, it is a *QuotaError, in which
+// errors.Is finds ErrQuota. If the Pool is closed, errors.Is finds ErrClosed.
+//
+// A tuple that comes free goes to the first waiter that can use it, before any TryAcquire.
 func (p *Pool) TryAcquire(dst netip.AddrPort) (Tuple, error) {
 	return p.acquire(atOnce, dst, nil)
 }
 
-// Acquire is TryAcquire that waits for a free tuple, and for the quotas, until ctx ends. Those who wait for a
-// destination are served first come, first served, as soon as a tuple towards it is released or has cooled down;
-// nobody is held up by one who waits for a quota of another owner.
+// Acquire takes a free tuple towards dst into use. If none is free or a quota is used up, it waits until ctx ends.
+// Waiters for a destination are served first come, first served, as soon as a tuple is released or has cooled down. A
+// waiter whose owner has used up its quota does not hold up the others.
 //
-// If ctx ends while it waits, or MaxWaiters others wait already, the error Is what TryAcquire's is, and ctx.Err() or
-// ErrQueueFull too; if the Pool is closed, ErrClosed alone. If ctx has ended before, the error Is ctx.Err() alone. A
-// tuple that it is given at the same time as ctx ends is returned all the same.
+// If Acquire fails, errors.Is finds in the error:
+//
+//   - ctx.Err(), and ErrExhausted or ErrQuota, if ctx ends while Acquire waits.
+//   - ErrQueueFull, and ErrExhausted or ErrQuota, if the line is full (Pool.MaxWaiters).
+//   - Only ErrClosed, if the Pool is closed.
+//   - Only ctx.Err(), if ctx has ended before the call, even if a tuple is free.
+//
+// If ctx ends at the instant when Acquire is given a tuple, Acquire returns the tuple and no error.
 func (p *Pool) Acquire(ctx context.Context, dst netip.AddrPort) (Tuple, error) {
 	return p.acquire(ctx, dst, nil)
 }
 
-// TryAcquireFor is TryAcquire for a request. Among the free ports of the source that will do, every one is equally
-// likely. What it costs does not depend on how few there are.
+// TryAcquireFor is TryAcquire for a Request. Each free port of the source that fits the Request is equally likely. The
+// cost does not depend on how few there are.
 func (p *Pool) TryAcquireFor(r Request) (Tuple, error) { return p.acquire(atOnce, r.Dst, &r) }
 
-// AcquireFor is Acquire for a request.
+// AcquireFor is Acquire for a Request.
 func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) {
 	return p.acquire(ctx, r.Dst, &r)
 }
 
-// atOnce is the context of an acquire that does not wait: none.
+// atOnce is nil, the context of an acquire that does not wait.
 var atOnce context.Context
 
-// acquire serves a request, traced if there is a Trace. A request that asks for nothing except its destination may be
-// nil.
+// acquire serves a request and runs the hooks of Trace. r may be nil if it asks for nothing except its destination.
 func (p *Pool) acquire(ctx context.Context, dst netip.AddrPort, r *Request) (Tuple, error) {
 	tr := p.Trace
 	if tr == nil {
@@ -90,7 +99,7 @@ func (p *Pool) acquire(ctx context.Context, dst netip.AddrPort, r *Request) (Tup
 // ask is a request in the terms of a shard.
 type ask struct {
 	held.Ask
-	to   held.Addr // the destination, which Scope may map to another one for Key
+	to   held.Addr // the destination as asked for; Scope may map it to another one for Key
 	port uint16
 }
 
@@ -98,15 +107,15 @@ func (a *ask) dst() netip.AddrPort { return netip.AddrPortFrom(a.to.Netip(), a.p
 
 func (a *ask) class() class { return class{a.Src, a.Ports} }
 
-// tuple returns what h names.
+// tuple returns the Tuple that h names.
 func (a *ask) tuple(h held.Hold, pl *plan) Tuple {
 	return Tuple{pl.Sources(a.Key).At(h.Number()), a.to, h.Port(), a.port}
 }
 
-// serve serves a request. It waits if there is a context, and calls waits when it begins to, unless that is nil.
+// serve serves a request. If ctx is not nil, it may wait. It calls waits, if that is not nil, when it begins to wait.
 //
-// The destination and its place are passed beside the ask that holds them: reading back what was just stored word by
-// word takes 20 ns in all.
+// The destination and its hash stay in variables although the ask has them too: to read back what was just stored word
+// by word takes 20 ns in all.
 func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits func()) (Tuple, error) {
 	st := p.ready()
 	to, port := held.AddrFrom(dst.Addr()), dst.Port()
@@ -114,7 +123,7 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 	sh, hash := st.shard(key)
 	a := ask{to: to, port: port}
 	a.Key, a.Hash = key, hash
-	a.Rand = sh.plan.Load().Rand() // before the lock, for which others may wait
+	a.Rand = sh.plan.Load().Rand() // before the lock, to hold it for a shorter time
 	if r != nil {
 		a.add(r)
 	}
@@ -123,7 +132,7 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 	pl := sh.plan.Load()
 	err := pl.refusal(&a, dst)
 	if err == nil && ctx != nil && ctx.Err() != nil {
-		err = fmt.Errorf("tuple: acquire towards %v: %w", dst, ctx.Err())
+		err = fmt.Errorf("tuple: acquire: %w (towards %v)", ctx.Err(), dst)
 	}
 	if err != nil {
 		sh.mu.Unlock()
@@ -135,13 +144,13 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 		return sh.wait(ctx, &a, pl, waits)
 	}
 	if pl.quota != nil && pl.reuses {
-		pl.quota.serve() // what was retired may have been somebody's
+		pl.quota.serve() // the reused tuple may have counted for another owner
 	}
 	sh.mu.Unlock()
 	return Tuple{pl.Sources(key).At(h.Number()), to, h.Port(), port}, nil
 }
 
-// add adds what a request asks for beside its destination.
+// add adds what a request asks for besides its destination.
 func (a *ask) add(r *Request) {
 	a.Owner = r.Owner
 	if r.Src.IsValid() {
@@ -152,8 +161,8 @@ func (a *ask) add(r *Request) {
 	}
 }
 
-// acquire takes a free tuple as a asks for it, or a retired one under ReuseRetired. The destination lies at a place. It
-// fails only if none will do, or a quota is used up.
+// acquire takes into use a free tuple that fits a or, under ReuseRetired, a retired one. at is the place of the
+// destination. It fails only if no tuple fits, or if a quota is used up.
 func (sh *shard) acquire(at held.Place, a *ask, pl *plan) (h held.Hold, ok bool) {
 	if q := pl.quota; q != nil && q.stops(a.Owner) != noQuota {
 		if q.settle(); q.stops(a.Owner) != noQuota {
@@ -174,8 +183,8 @@ func (sh *shard) acquire(at held.Place, a *ask, pl *plan) (h held.Hold, ok bool)
 	return h, ok
 }
 
-// reuse takes into use what was retired first of that which a asks for. It fails if none of the retired will do.
-// Nothing that will do may be free.
+// reuse takes into use the tuple that was retired first among those that fit a. It fails if no retired tuple fits. The
+// caller must have found no free one.
 func (sh *shard) reuse(a *ask, at held.Place, pl *plan) (held.Hold, bool) {
 	from := pl.Sources(a.Key)
 	c, ok := sh.cool.TakeOldest(a.Key, a.class(), func(h uint64) bool { return a.Fits(held.Hold(h), from) })
@@ -187,12 +196,12 @@ func (sh *shard) reuse(a *ask, at held.Place, pl *plan) (held.Hold, bool) {
 	sh.setDue()
 	at.Reuse(h, &pl.Rules)
 	if pl.quota != nil {
-		pl.quota.freed(sh, a.Key, h, held.Retired) // because it is counted again, perhaps as another owner's
+		pl.quota.freed(sh, a.Key, h, held.Retired) // because the caller counts it again, perhaps for another owner
 	}
 	return h, true
 }
 
-// refusal says what keeps the pool from serving a towards dst, whatever is free; nil if nothing does.
+// refusal returns why the pool can never serve a with its present sources, nil if it can.
 func (pl *plan) refusal(a *ask, dst netip.AddrPort) error {
 	from := pl.Sources(a.Key)
 	if pl.err == nil && a.Key.IsValid() && from.Len() > 0 && a.Src == (held.Addr{}) && a.Ports == nil {
@@ -213,20 +222,19 @@ func (pl *plan) refusal(a *ask, dst netip.AddrPort) error {
 	}
 	switch {
 	case !a.Key.IsValid():
-		return fmt.Errorf("tuple: the Pool's Scope of %v is no destination of the same family: it must be, and have a port",
-			dst)
+		return fmt.Errorf("tuple: Pool.Scope must return an address and port of the same family: Scope of %v", dst)
 	case pl.V4.Len()+pl.V6.Len() == 0:
-		return fmt.Errorf("tuple: no source for %v: SetSources has drained all of the pool's", dst)
+		return errors.New("tuple: no source: SetSources has drained them all: call it with sources")
 	case from.Len() == 0:
-		return fmt.Errorf("tuple: no source for %v: none of the pool's Sources is an %s address", dst, family)
+		return fmt.Errorf("tuple: no source: none of the Pool's sources is an %s address", family)
 	}
 	if a.Src != (held.Addr{}) {
 		if _, live := from.Live(a.Src); !live {
-			return fmt.Errorf("tuple: no source %v for %v: it is not one of the pool's Sources", a.Src.Netip(), dst)
+			return fmt.Errorf("tuple: no source: Request.Src is not one of the Pool's: %v", a.Src.Netip())
 		}
 	}
 	if a.Ports != nil && !from.Meet(a.Src, a.Ports) {
-		return fmt.Errorf("tuple: no port for %v: the pool has none of the %d that were asked for", dst, a.Ports.Len())
+		return fmt.Errorf("tuple: no port: the Pool has none of Request.Ports: %d ports", a.Ports.Len())
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// loop runs f(i) for random destinations i below n, in one goroutine or in as many as there are processors.
+// loop runs f(i) for random destinations i below n, in one goroutine or in one for each processor.
 func loop(b *testing.B, parallel bool, n int, f func(i int)) {
 	b.ReportAllocs()
 	order := rand.New(rand.NewPCG(50, uint64(n))).Perm(n)
@@ -115,7 +115,7 @@ func BenchmarkTryAcquireExhausted(b *testing.B) {
 	}
 }
 
-// One tuple towards the exhausted destination cools down, after all those towards other destinations of the pool.
+// One tuple towards the exhausted destination cools down. It comes free after all those towards other destinations.
 func BenchmarkTryAcquireExhaustedWhileOthersCoolDown(b *testing.B) {
 	for _, n := range []int{0, 10_000, 1_000_000} {
 		b.Run(fmt.Sprintf("retired=%d", n), func(b *testing.B) {

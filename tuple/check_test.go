@@ -7,7 +7,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// Check walks all that p holds and returns the first thing that contradicts another.
+// Check looks at all that p holds and returns the first contradiction.
 func (p *Pool) Check() error {
 	st := p.ready()
 	for i := range st.shards {
@@ -33,7 +33,8 @@ func (sh *shard) check(st *state) error {
 	if err := sh.waits.Check(); err != nil {
 		return err
 	}
-	if err := sh.cool.Check(func(key held.Key, c class, h uint64) bool { return c.fits(key, held.Hold(h), pl) }); err != nil {
+	fits := func(key held.Key, c class, h uint64) bool { return c.fits(key, held.Hold(h), pl) }
+	if err := sh.cool.Check(fits); err != nil {
 		return err
 	}
 	inUse, retired, taken := 0, 0, 0
@@ -90,7 +91,7 @@ func (c class) fits(key held.Key, h held.Hold, pl *plan) bool {
 	return a.Fits(h, pl.Sources(key))
 }
 
-// checkWaits returns an error if something would do for a flow that is in line for its destination, and no quota stops
+// checkWaits returns an error if a flow waits in line for its destination, although a tuple fits it and no quota stops
 // it.
 func (sh *shard) checkWaits(key held.Key, f *flow, pl *plan) error {
 	w := f.First()

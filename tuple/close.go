@@ -2,9 +2,9 @@ package tuple
 
 import "fmt"
 
-// Close has the Pool hand out nothing any more: every acquire fails with ErrClosed from now on, and so do those who
-// wait, at once. What is in use or retired is given back, cools down, is found and counted as before. The error is
-// always nil. Closing a Pool again does nothing.
+// Close stops p from handing out tuples. Every acquire fails with ErrClosed from now on. Acquire calls that wait return
+// ErrClosed at once, and Reserve and SetSources fail. Tuples that are in use or retired are given back, cool down, and
+// are found and counted as before. Closing a Pool again does nothing. The error is always nil.
 func (p *Pool) Close() error {
 	st := p.ready()
 	p.init.Lock()
@@ -26,7 +26,7 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// close goes over to the plan of a closed pool, and turns away those who wait.
+// close puts the plan of a closed pool in force, and fails all waiters.
 func (sh *shard) close(pl *plan) {
 	sh.plan.Store(pl)
 	sh.waits.Fail(func(a *asked) outcome { return outcome{err: closedError(&a.ask)} })
@@ -34,5 +34,5 @@ func (sh *shard) close(pl *plan) {
 }
 
 func closedError(a *ask) error {
-	return fmt.Errorf("tuple: acquire towards %v: %w", a.dst(), ErrClosed)
+	return fmt.Errorf("tuple: acquire: %w (towards %v)", ErrClosed, a.dst())
 }

@@ -40,7 +40,7 @@ func TestCloseWakesAllWhoWaitAtOnce(t *testing.T) {
 			require.Zero(t, p.Timers())
 			require.NoError(t, p.Check())
 
-			// What is held goes on.
+			// Tuples that are held stay held.
 			require.Equal(t, tuple.Stats{InUse: 9, Retired: 1, Destinations: 10}, p.Stats())
 			require.True(t, p.Contains(held[0]) && p.Contains(held[1]))
 			require.True(t, p.Release(held[1]))
@@ -68,11 +68,14 @@ func TestClosedPoolHandsOutNothing(t *testing.T) {
 	}
 }
 
-// After Close has returned nothing more is handed out; everybody who waited is gone, whoever releases meanwhile.
+// After Close has returned, nothing is handed out and nobody waits, even if tuples are released at the same time.
 func TestCloseUnderLoad(t *testing.T) {
 	for _, quota := range []int{0, 3} {
 		for range scaled(20) {
-			p := &tuple.Pool{Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 5000), MaxTuples: quota, MaxPerOwner: quota}
+			p := &tuple.Pool{
+				Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 5000),
+				MaxTuples: quota, MaxPerOwner: quota,
+			}
 			var closed atomic.Bool
 			crowd(t, 8, func(who int32, rng *rand.Rand) {
 				for i := 0; ; i++ {
@@ -81,7 +84,8 @@ func TestCloseUnderLoad(t *testing.T) {
 						closed.Store(true)
 					}
 					was := closed.Load()
-					u, err := p.AcquireFor(context.Background(), tuple.Request{Dst: dstN(rng.IntN(3)), Owner: string('a' + rune(rng.IntN(2)))})
+					r := tuple.Request{Dst: dstN(rng.IntN(3)), Owner: string('a' + rune(rng.IntN(2)))}
+					u, err := p.AcquireFor(context.Background(), r)
 					if err != nil {
 						assert.ErrorIs(t, err, tuple.ErrClosed)
 						return

@@ -21,12 +21,14 @@ func TestBadDestinationNamesItself(t *testing.T) {
 	for name, p := range pools {
 		for _, dst := range []netip.AddrPort{
 			{},
-			netip.AddrPortFrom(netip.Addr{}, 443), ap("0.0.0.0:0"), ap("0.0.0.0:443"), ap("[::]:443"), ap("[::ffff:0.0.0.0]:443"),
+			netip.AddrPortFrom(netip.Addr{}, 443), ap("0.0.0.0:0"), ap("0.0.0.0:443"), ap("[::]:443"),
+			ap("[::ffff:0.0.0.0]:443"),
 			ap("[::%eth0]:443"), ap("198.51.100.7:0"), ap("[2001:db8::1]:0"),
 		} {
 			_, tryErr := p.TryAcquire(dst)
 			_, err := p.Acquire(t.Context(), dst)
-			require.ErrorContains(t, tryErr, fmt.Sprintf("tuple: no destination %v: ", dst), name)
+			require.ErrorContains(t, tryErr, "tuple: acquire: the destination ", name)
+			require.ErrorContains(t, tryErr, fmt.Sprintf(": want the address and port of a host: %v", dst), name)
 			require.Equal(t, tryErr, err)
 			require.NotErrorIs(t, err, tuple.ErrExhausted)
 			bad := tuple.From(ap("192.0.2.1:49152"), dst)
@@ -38,23 +40,28 @@ func TestBadDestinationNamesItself(t *testing.T) {
 }
 
 func TestBadSourcesNameThemselves(t *testing.T) {
+	const (
+		unspecified = "is not an address to send from: leave Sources empty to let the operating system pick one: "
+		multicast   = "is multicast: want unicast addresses: "
+		wide        = "is too wide: it contains multicast or IPv4-mapped addresses: "
+	)
 	for _, test := range []struct{ bad, want string }{
-		{"", "not a valid prefix"},
-		{"0.0.0.0/0", "0.0.0.0/0, is no address to send from"},
-		{"10.1.2.3/0", "0.0.0.0/0, is no address to send from"},
-		{"0.0.0.0/32", "0.0.0.0/32, is no address to send from"},
-		{"::ffff:0.0.0.0/96", "0.0.0.0/0, is no address to send from"},
-		{"::/0", "::/0, is no address to send from"},
-		{"::/128", "::/128, is no address to send from"},
-		{"224.0.0.0/4", "224.0.0.0/4, is multicast"},
-		{"239.1.2.3/32", "239.1.2.3/32, is multicast"},
-		{"ff02::1/128", "ff02::1/128, is multicast"},
-		{"::ffff:224.0.0.1/128", "224.0.0.1/32, is multicast"},
-		{"128.0.0.0/1", "128.0.0.0/1, "},     // holds 224.0.0.0/4
-		{"192.0.0.0/2", "192.0.0.0/2, "},     // the same
-		{"f000::/4", "f000::/4, "},           // holds ff00::/8
-		{"::fffe:0:0/95", "::fffe:0:0/95, "}, // holds ::ffff:0:0/96, which is IPv4
-		{"::ffff:0:0/95", "::fffe:0:0/95, "},
+		{"", "is not a valid prefix: write a single address as 192.0.2.1/32: invalid Prefix"},
+		{"0.0.0.0/0", unspecified + "0.0.0.0/0"},
+		{"10.1.2.3/0", unspecified + "0.0.0.0/0"},
+		{"0.0.0.0/32", unspecified + "0.0.0.0/32"},
+		{"::ffff:0.0.0.0/96", unspecified + "0.0.0.0/0"},
+		{"::/0", unspecified + "::/0"},
+		{"::/128", unspecified + "::/128"},
+		{"224.0.0.0/4", multicast + "224.0.0.0/4"},
+		{"239.1.2.3/32", multicast + "239.1.2.3/32"},
+		{"ff02::1/128", multicast + "ff02::1/128"},
+		{"::ffff:224.0.0.1/128", multicast + "224.0.0.1/32"},
+		{"128.0.0.0/1", wide + "128.0.0.0/1"},     // contains 224.0.0.0/4
+		{"192.0.0.0/2", wide + "192.0.0.0/2"},     // the same
+		{"f000::/4", wide + "f000::/4"},           // contains ff00::/8
+		{"::fffe:0:0/95", wide + "::fffe:0:0/95"}, // contains ::ffff:0:0/96, which is IPv4
+		{"::ffff:0:0/95", wide + "::fffe:0:0/95"},
 	} {
 		var prefix netip.Prefix
 		if test.bad != "" {
@@ -70,7 +77,7 @@ func TestEmptyPortsSayHowToGetThemAll(t *testing.T) {
 	isBroken(t, &tuple.Pool{Ports: alloc.RangeSet(0, 0)}, "tuple: Pool.Ports is a set without a port", "leave it zero")
 }
 
-// isBroken holds if every acquire of p fails with these words, and every other method finds nothing.
+// isBroken requires that every acquire of p fails with these words, and that every other method finds nothing.
 func isBroken(t *testing.T, p *tuple.Pool, words ...string) {
 	t.Helper()
 	for _, dst := range []netip.AddrPort{web, web6, {}} {
@@ -98,8 +105,7 @@ func TestFamilyWithoutASourceIsAnErrorThatSaysSo(t *testing.T) {
 	} {
 		p := &tuple.Pool{Sources: prefixes(test.source)}
 		_, err := p.TryAcquire(ap(test.dst))
-		require.ErrorContains(t, err, "no source for "+test.dst)
-		require.ErrorContains(t, err, test.family)
+		require.EqualError(t, err, "tuple: no source: none of the Pool's sources is an "+test.family+" address")
 		require.NotErrorIs(t, err, tuple.ErrExhausted)
 		_, again := p.Acquire(t.Context(), ap(test.dst))
 		require.Equal(t, err, again)
@@ -175,7 +181,8 @@ func TestSourcesOfTheCallerMayChangeAfterTheFirstUse(t *testing.T) {
 
 func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	e := &tuple.ExhaustedError{Dst: web, InUse: 3, Retired: 2, Next: 12345 * time.Millisecond, Err: tuple.ErrQueueFull}
-	require.EqualError(t, e, "no free local port: too many are waiting already (towards 198.51.100.7:443: 3 in use, 2 cooling down, next try in 12.3s)")
+	require.EqualError(t, e, "no free local port: too many are waiting already "+
+		"(towards 198.51.100.7:443: 3 in use, 2 cooling down, next try in 12.3s)")
 	require.ErrorIs(t, e, tuple.ErrExhausted)
 	require.ErrorIs(t, e, tuple.ErrQueueFull)
 	require.False(t, e.Timeout())
@@ -186,7 +193,8 @@ func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	require.False(t, e.Timeout())
 
 	e = &tuple.ExhaustedError{Dst: web, InUse: 28232, Retired: 10, Taken: 3, Next: 2100 * time.Millisecond}
-	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)")
+	require.EqualError(t, e, "no free local port "+
+		"(towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)")
 	e = &tuple.ExhaustedError{Dst: web, Taken: 1, Next: time.Nanosecond}
 	require.EqualError(t, e, "no free local port (towards 198.51.100.7:443: 0 in use, 1 taken, next try in 1ms)")
 
@@ -195,21 +203,25 @@ func TestExhaustedErrorSaysWhatStoodInTheWay(t *testing.T) {
 	require.True(t, e.Timeout())
 }
 
-// Logs are grouped by the beginning of a line, so what varies from call to call comes at the end.
+// What varies from call to call stands at the end, so that logs can be grouped by the beginning of a line.
 func TestTextOfAQuotaErrorBeginsWithWhichQuotaItIs(t *testing.T) {
 	for _, e := range []*tuple.QuotaError{
 		{Dst: web, Quota: tuple.QuotaTuples, Max: 5, InUse: 5},
-		{Dst: web6, Quota: tuple.QuotaPerOwner, Max: 5, Owner: `the "first"`, InUse: 3, Retired: 2, Err: context.DeadlineExceeded},
+		{
+			Dst: web6, Quota: tuple.QuotaPerOwner, Max: 5, Owner: `the "first"`, InUse: 3, Retired: 2,
+			Err: context.DeadlineExceeded,
+		},
 	} {
 		text := map[tuple.Quota]string{
-			tuple.QuotaTuples:   "the quota is used up: MaxTuples (towards 198.51.100.7:443: at most 5, 5 in use)",
-			tuple.QuotaPerOwner: `the quota is used up: MaxPerOwner: context deadline exceeded (towards [2001:db8:f::7]:443: at most 5 of owner "the \"first\"", 3 in use, 2 cooling down)`,
+			tuple.QuotaTuples: "the quota is used up: MaxTuples (towards 198.51.100.7:443: at most 5, 5 in use)",
+			tuple.QuotaPerOwner: "the quota is used up: MaxPerOwner: context deadline exceeded " +
+				`(towards [2001:db8:f::7]:443: at most 5 of owner "the \"first\"", 3 in use, 2 cooling down)`,
 		}
 		require.EqualError(t, e, text[e.Quota])
 	}
 }
 
-// A Scope that is no destination, or of another family, is an error whichever way the pool is asked, and takes nothing.
+// A Scope that returns no destination, or one of another family, is an error of every acquire, which takes nothing.
 func TestBadScopeIsAnError(t *testing.T) {
 	for _, scope := range []netip.AddrPort{{}, ap("[::]:443"), ap("[2001:db8::1]:443"), ap("192.0.2.1:0")} {
 		p := &tuple.Pool{Scope: func(netip.AddrPort) netip.AddrPort { return scope }}

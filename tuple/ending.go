@@ -7,52 +7,53 @@ import (
 	"time"
 )
 
-// Ending says how the use of a tuple ended: it decides how long the tuple must rest. Where in doubt it is ActiveClose.
+// Ending says how the use of a tuple ended, which decides how long the tuple cools down. Use ActiveClose if in doubt.
 type Ending uint8
 
 const (
-	// ActiveClose is a TCP connection that this side closed first: TIME_WAIT is here.
+	// ActiveClose means that this side closed the TCP connection first, so this side has TIME_WAIT.
 	ActiveClose Ending = iota
 
-	// PassiveClose is one that the peer closed first: TIME_WAIT is there.
+	// PassiveClose means that the peer closed the TCP connection first, so the peer has TIME_WAIT.
 	PassiveClose
 
-	// Reset is one that either side reset.
+	// Reset means that either side reset the TCP connection.
 	Reset
 
-	// NeverEstablished is one that was refused, or that nobody answered.
+	// NeverEstablished means that the TCP connection was refused or never answered.
 	NeverEstablished
 
-	// Datagram is an exchange of datagrams: nothing on the wire says that it has ended.
+	// Datagram is an exchange of datagrams. Nothing on the wire says that it has ended.
 	Datagram
 )
 
-// CoolDown says for each Ending how long a tuple rests after it. If negative, it is free at once. The zero value of
-// each field is the default, which suits a host that owns its source addresses; behind a NAT see AzureNAT and
-// RFC6888.
+// CoolDown says for each Ending how long a tuple cools down. A field that is 0 means its default, a negative one that
+// the tuple is free at once. The defaults suit a host that owns its source addresses. For a host behind a NAT, and for
+// a NAT, see AzureNAT and RFC6888.
+//
+// Package dialer has its own defaults, which follow the kernel: see dialer.TCPConn.Close.
 type CoolDown struct {
-	// ActiveClose is 60 seconds by default: the TIME_WAIT of Linux.
+	// ActiveClose is 60 seconds by default, the TIME_WAIT of Linux.
 	ActiveClose time.Duration
 
-	// PassiveClose is none by default. TIME_WAIT is the peer's, and it may let a new connection of the same tuple in (RFC
-	// 9293, 3.6.1; RFC 6191).
+	// PassiveClose is no time by default. The peer has TIME_WAIT, and may accept a new connection with the same tuple
+	// (RFC 9293, 3.6.1; RFC 6191).
 	PassiveClose time.Duration
 
-	// Reset is 16 seconds by default, the figure of Azure's NAT (but none in package dialer, whose resets are on
-	// purpose). By RFC 9293 a reset leaves no state, but nothing acknowledges it: if it is lost, the peer goes on with a
-	// connection that a new one of the same tuple runs into.
+	// Reset is 16 seconds by default, as for Azure's NAT. A reset leaves no state (RFC 9293), but nothing acknowledges
+	// it. If it is lost, the peer still has the old connection, and a new one with the same tuple meets it.
 	Reset time.Duration
 
-	// NeverEstablished is none by default: there is nothing to be remembered.
+	// NeverEstablished is no time by default, because nobody remembers the connection.
 	NeverEstablished time.Duration
 
-	// Datagram is none by default: the host remembers nothing, and what comes late comes from the same peer.
+	// Datagram is no time by default. The host remembers nothing, and late datagrams come from the same peer.
 	Datagram time.Duration
 }
 
-// AzureNAT returns what suits a host behind Azure's NAT gateway: for how long the gateway itself holds a port back
-// from the same destination, by how the connection ended. That is 65 seconds for TCP FIN, whoever sent it, 16 for TCP
-// RST, 30 for TCP half open, and 65 for UDP (Microsoft's "Azure NAT Gateway resource", Port Reuse Timers).
+// AzureNAT returns the cool-downs for a host behind Azure's NAT gateway. They are the times after which the gateway
+// uses a port again towards the same destination: 65 seconds after a TCP FIN from either side, 16 after a TCP RST, 30
+// after a half-open TCP connection, and 65 for UDP (Microsoft's "Azure NAT Gateway resource", Port Reuse Timers).
 func AzureNAT() CoolDown {
 	return CoolDown{
 		ActiveClose: 65 * time.Second, PassiveClose: 65 * time.Second, Reset: 16 * time.Second,
@@ -60,9 +61,9 @@ func AzureNAT() CoolDown {
 	}
 }
 
-// RFC6888 returns what REQ-8 of RFC 6888 asks of a carrier-grade NAT: a port is not given to another mapping until
-// 120 seconds, one maximum segment lifetime, have passed, however the last one ended. It makes no use of the
-// exceptions that the RFC allows.
+// RFC6888 returns the cool-downs of a carrier-grade NAT after REQ-8 of RFC 6888: a port gets no new mapping until 120
+// seconds, one maximum segment lifetime, have passed since the last one ended, in whatever way. The exceptions that the
+// RFC allows are not used.
 func RFC6888() CoolDown {
 	const d = 120 * time.Second
 	return CoolDown{ActiveClose: d, PassiveClose: d, Reset: d, NeverEstablished: d, Datagram: d}
@@ -83,7 +84,7 @@ func (c *CoolDown) field(how Ending) *time.Duration {
 	return &c.ActiveClose
 }
 
-// of returns how long a tuple cools down after an ending; not positive if it does not.
+// of returns how long a tuple cools down after an ending. A result of 0 or less means not at all.
 func (c CoolDown) of(how Ending) time.Duration {
 	d := *c.field(how)
 	switch {
@@ -97,8 +98,8 @@ func (c CoolDown) of(how Ending) time.Duration {
 	return 0
 }
 
-// String returns the fields that are not zero, as UnmarshalText reads them: "active-close=1m0s,reset=-1ns". That of the
-// zero CoolDown is the empty string.
+// String returns the fields that are not zero, as UnmarshalText reads them: "active-close=1m0s,reset=-1ns". It returns
+// the empty string for the zero CoolDown.
 func (c CoolDown) String() string {
 	text, _ := c.AppendText(nil)
 	return string(text)
@@ -122,8 +123,7 @@ func (c CoolDown) AppendText(b []byte) ([]byte, error) {
 func (c CoolDown) MarshalText() ([]byte, error) { return c.AppendText([]byte{}) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of endings and durations, such as
-// "active-close=60s,reset=16s". What it does not name is zero, so that the empty text is the zero CoolDown. In JSON and
-// YAML a CoolDown is therefore one string.
+// "active-close=60s,reset=16s". Fields that it does not name become zero. The empty text is the zero CoolDown.
 func (c *CoolDown) UnmarshalText(text []byte) error {
 	var parsed CoolDown
 	for item := range strings.SplitSeq(string(text), ",") {
@@ -133,7 +133,7 @@ func (c *CoolDown) UnmarshalText(text []byte) error {
 		}
 		name, value, found := strings.Cut(item, "=")
 		if !found {
-			return fmt.Errorf("tuple: a cool-down is an ending and a duration, such as active-close=60s: %q", item)
+			return fmt.Errorf("tuple: parse CoolDown: want an ending and a duration, such as reset=16s: %q", item)
 		}
 		how, err := endingNames.parse("Ending", name)
 		if err != nil {
@@ -141,7 +141,7 @@ func (c *CoolDown) UnmarshalText(text []byte) error {
 		}
 		d, err := time.ParseDuration(strings.TrimSpace(value))
 		if err != nil {
-			return fmt.Errorf("tuple: the cool-down of %s is no duration such as 60s: %q", endingNames[how], value)
+			return fmt.Errorf("tuple: parse CoolDown: want a duration after =, such as reset=16s: %q", item)
 		}
 		*parsed.field(Ending(how)) = d
 	}
@@ -149,5 +149,5 @@ func (c *CoolDown) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// RetireAs is Retire for as long as CoolDown says of this Ending.
+// RetireAs is Retire with the cool-down of an Ending, as the CoolDown of p says.
 func (p *Pool) RetireAs(t Tuple, how Ending) bool { return p.Retire(t, p.CoolDown.of(how)) }

@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A tuple rests after each ending for just as long as its CoolDown says.
+// After each ending a tuple cools down for exactly as long as the CoolDown says.
 func TestTupleRestsByHowItsUseEnded(t *testing.T) {
 	const s = time.Second
 	for name, test := range map[string]struct {
@@ -21,13 +21,18 @@ func TestTupleRestsByHowItsUseEnded(t *testing.T) {
 		"default": {tuple.CoolDown{}, [5]time.Duration{60 * s, 0, 16 * s, 0, 0}},
 		"Azure":   {tuple.AzureNAT(), [5]time.Duration{65 * s, 65 * s, 16 * s, 30 * s, 65 * s}},
 		"RFC":     {tuple.RFC6888(), [5]time.Duration{120 * s, 120 * s, 120 * s, 120 * s, 120 * s}},
-		"own":     {tuple.CoolDown{1 * s, 2 * s, 3 * s, 4 * s, 5 * s}, [5]time.Duration{1 * s, 2 * s, 3 * s, 4 * s, 5 * s}},
-		"none":    {tuple.CoolDown{-1, -1, -1, -1, -1}, [5]time.Duration{}},
-		"some":    {tuple.CoolDown{Reset: -1, Datagram: 9 * s}, [5]time.Duration{60 * s, 0, 0, 0, 9 * s}},
+		"own": {
+			tuple.CoolDown{1 * s, 2 * s, 3 * s, 4 * s, 5 * s},
+			[5]time.Duration{1 * s, 2 * s, 3 * s, 4 * s, 5 * s},
+		},
+		"none": {tuple.CoolDown{-1, -1, -1, -1, -1}, [5]time.Duration{}},
+		"some": {tuple.CoolDown{Reset: -1, Datagram: 9 * s}, [5]time.Duration{60 * s, 0, 0, 0, 9 * s}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), CoolDown: test.coolDown}
-			endings := []tuple.Ending{tuple.ActiveClose, tuple.PassiveClose, tuple.Reset, tuple.NeverEstablished, tuple.Datagram}
+			endings := []tuple.Ending{
+				tuple.ActiveClose, tuple.PassiveClose, tuple.Reset, tuple.NeverEstablished, tuple.Datagram,
+			}
 			for i, how := range endings {
 				u := acquire(t, p, web)
 				require.True(t, p.RetireAs(u, how))

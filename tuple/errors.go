@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// ErrExhausted is what errors.Is finds in the error of an acquire for which no tuple was free, whatever else went
-// wrong.
+// ErrExhausted is in the error of an acquire for which no tuple was free: errors.Is finds it. The error is an
+// *ExhaustedError.
 var ErrExhausted = errors.New("no free local port")
 
-// ErrQuota is what errors.Is finds in the error of an acquire that a quota of the Pool stood in the way of, whatever
-// else went wrong.
+// ErrQuota is in the error of an acquire that a quota of the Pool refused: errors.Is finds it. The error is a
+// *QuotaError.
 var ErrQuota = errors.New("the quota is used up")
 
-// ErrClosed is what errors.Is finds in the error of an acquire from a Pool that is closed, or was while it waited.
+// ErrClosed is in the error of an acquire from a Pool that is closed, or that was closed while the acquire waited.
 var ErrClosed = errors.New("the pool is closed")
 
-// ErrQueueFull is what errors.Is finds, beside ErrExhausted or ErrQuota, in the error of an Acquire that was not let
-// in to wait because MaxWaiters others were waiting already, or that made room for one of an owner with fewer.
+// ErrQueueFull is in the error of an Acquire that could not wait because the line was full (Pool.MaxWaiters), or that
+// lost its place to a waiter of another owner. errors.Is finds ErrExhausted or ErrQuota in the same error.
 var ErrQueueFull = errors.New("too many are waiting already")
 
-// ExhaustedError is the error of an acquire for which no tuple was free: errors.Is finds ErrExhausted in it, and what
-// Err wraps.
+// ExhaustedError is the error of an acquire for which no tuple was free. errors.Is finds ErrExhausted in it, and what
+// Err wraps. The counts are of all tuples towards Dst, also of those that the Request did not ask for.
 type ExhaustedError struct {
 	Dst     netip.AddrPort // the destination asked for
-	InUse   int            // tuples in use towards Dst
-	Retired int            // tuples towards Dst that are cooling down
-	Taken   int            // tuples towards Dst that are taken: see State
-	Next    time.Duration  // how long until the first of the retired or taken is worth another try; 0 if none has a time
-	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
+	InUse   int            // tuples in use
+	Retired int            // tuples that are cooling down
+	Taken   int            // tuples that others have: see Taken
+	Next    time.Duration  // how long until the first retired or taken tuple comes free; 0 if none does by itself
+	Err     error          // why Acquire stopped waiting: ErrQueueFull or the error of the context; nil for TryAcquire
 }
 
-// Error returns a text such as
+// Error returns one line, such as
 //
-//	no free local port: context deadline exceeded (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)
+//	no free local port (towards 198.51.100.7:443: 28232 in use, 10 cooling down, 3 taken, next try in 2.1s)
 //
-// What varies from call to call stands in the parentheses, at the end. Counts other than that of the tuples in use
-// are left out if they are 0.
+// If Err is not nil, its text comes before the parentheses. What varies from call to call is in the parentheses. Counts
+// that are 0 are left out, except that of the tuples in use.
 func (e *ExhaustedError) Error() string {
 	b := new(strings.Builder)
 	begin(b, ErrExhausted.Error(), e.Err)
@@ -62,7 +62,7 @@ func (e *ExhaustedError) Error() string {
 	return b.String()
 }
 
-// begin writes what stood in the way, and why it was not waited for, if there is a reason.
+// begin writes what stood in the way, and why the acquire did not wait for it, if there is a reason.
 func begin(b *strings.Builder, what string, why error) {
 	b.WriteString(what)
 	if why != nil {
@@ -84,26 +84,25 @@ func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
 // Unwrap returns Err.
 func (e *ExhaustedError) Unwrap() error { return e.Err }
 
-// Timeout reports whether the error is that of a deadline which passed while waiting, as in [net.Error].
+// Timeout reports whether a deadline passed while Acquire waited, as in [net.Error].
 func (e *ExhaustedError) Timeout() bool { return isTimeout(e.Err) }
 
-// QuotaError is the error of an acquire that a quota stood in the way of: errors.Is finds ErrQuota in it, and what
-// Err wraps.
+// QuotaError is the error of an acquire that a quota refused. errors.Is finds ErrQuota in it, and what Err wraps.
 type QuotaError struct {
 	Dst     netip.AddrPort // the destination asked for
-	Quota   Quota          // which one
-	Max     int            // and what it is
-	Owner   string         // whose tuples they are, if it is MaxPerOwner
-	InUse   int            // tuples in use that count in the quota: of the Owner, of the Pool or towards Dst
-	Retired int            // tuples that count in it and are cooling down
-	Err     error          // why it did not wait (any longer): ErrQueueFull or the context's error; nil for TryAcquire
+	Quota   Quota          // the quota that is used up
+	Max     int            // its limit
+	Owner   string         // Request.Owner, if the quota is MaxPerOwner
+	InUse   int            // tuples in use that count in the quota: of the Pool, towards Dst or of the Owner
+	Retired int            // tuples that count in the quota and are cooling down; 0 for MaxPerDestination
+	Err     error          // why Acquire stopped waiting: ErrQueueFull or the error of the context; nil for TryAcquire
 }
 
-// Error returns a text such as
+// Error returns one line, such as
 //
-//	the quota is used up: MaxPerOwner: context deadline exceeded (towards 198.51.100.7:443: at most 5 of owner "a", 4 in use, 1 cooling down)
+//	the quota is used up: MaxPerOwner (towards 198.51.100.7:443: at most 5 of owner "a", 4 in use, 1 cooling down)
 //
-// What varies from call to call stands in the parentheses, at the end.
+// If Err is not nil, its text comes before the parentheses. What varies from call to call is in the parentheses.
 func (e *QuotaError) Error() string {
 	b := new(strings.Builder)
 	begin(b, ErrQuota.Error()+": "+e.Quota.String(), e.Err)
@@ -127,7 +126,7 @@ func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 // Unwrap returns Err.
 func (e *QuotaError) Unwrap() error { return e.Err }
 
-// Timeout reports whether the error is that of a deadline which passed while waiting, as in [net.Error].
+// Timeout reports whether a deadline passed while Acquire waited, as in [net.Error].
 func (e *QuotaError) Timeout() bool { return isTimeout(e.Err) }
 
 func isTimeout(err error) bool {
@@ -135,18 +134,18 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// checkDst says what keeps dst from being a destination, if anything does.
+// checkDst returns an error if dst cannot be a destination.
 func checkDst(dst netip.AddrPort) error {
 	var why string
 	switch {
 	case !dst.Addr().IsValid():
-		why = "it has no address"
+		why = "has no address"
 	case dst.Addr().Unmap().WithZone("").IsUnspecified():
-		why = "the unspecified address is that of no host"
+		why = "is the unspecified address"
 	case dst.Port() == 0:
-		why = "0 names no port"
+		why = "has port 0"
 	default:
 		return nil
 	}
-	return fmt.Errorf("tuple: no destination %v: %s", dst, why)
+	return fmt.Errorf("tuple: acquire: the destination %s: want the address and port of a host: %v", why, dst)
 }

@@ -8,8 +8,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A crawler's tenants each leave from an address of their own out of a /64, which costs no more memory than one
-// address.
+// Each tenant of a crawler has a source address of its own from a /64. The /64 takes no more memory than one address.
 func ExampleStickyOwner() {
 	pool := tuple.Pool{
 		Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8:0:1::/64")},
@@ -23,24 +22,27 @@ func ExampleStickyOwner() {
 	// Output: true
 }
 
-// A source that is taken out is drained: nothing new leaves from there, and what it holds lives on.
+// A source that SetSources removes is drained: it hands out nothing, and keeps the tuples that it holds.
 func ExamplePool_SetSources() {
 	pool := tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}
 	web := netip.MustParseAddrPort("198.51.100.7:443")
 	before, _ := pool.TryAcquire(web)
 
-	err := pool.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("203.0.113.9/32"), Ports: alloc.RangeSet(2048, 4095)})
+	err := pool.SetSources(tuple.Source{
+		Prefix: netip.MustParsePrefix("203.0.113.9/32"),
+		Ports:  alloc.RangeSet(2048, 4095),
+	})
 	after, _ := pool.TryAcquire(web)
 	fmt.Println(err, before.Src().Addr(), after.Src().Addr())
 	fmt.Println(pool.HeldFrom(netip.MustParsePrefix("192.0.2.1/32")), pool.Release(before))
-	fmt.Println(pool.HeldFrom(netip.MustParsePrefix("192.0.2.1/32")), "are left: it may go")
+	fmt.Println(pool.HeldFrom(netip.MustParsePrefix("192.0.2.1/32")), "are left: remove the address")
 	// Output:
 	// <nil> 192.0.2.1 203.0.113.9
 	// 1 true
-	// 0 are left: it may go
+	// 0 are left: remove the address
 }
 
-// A driver of a sharded database connects from ports that are 3 modulo 16 to reach shard 3.
+// A driver of a sharded database reaches shard 3 from source ports that are 3 modulo 16.
 func ExamplePool_TryAcquireFor() {
 	var pool tuple.Pool
 	shard3 := alloc.MustParseSet("1027-65535/16")
@@ -49,7 +51,7 @@ func ExamplePool_TryAcquireFor() {
 	// Output: 3 <nil>
 }
 
-// Behind one virtual address two servers are the same to a NAT that sees only the address: no port is used to both.
+// Two servers behind one virtual address look the same on the wire, so they share one port space.
 func ExamplePool_scope() {
 	pool := tuple.Pool{
 		Ports: alloc.RangeSet(5000, 5000),

@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A translated flow holds a tuple while it lives, and keeps it back for a while after.
+// A NAT holds a tuple while a flow lives, and lets it cool down afterwards.
 func Example() {
 	translate := func() error {
 		p := &tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}}
@@ -19,7 +19,7 @@ func Example() {
 		if err != nil {
 			return err // Is tuple.ErrExhausted
 		}
-		defer p.Retire(t, 2*time.Minute) // rests for so long after its use
+		defer p.Retire(t, 2*time.Minute) // cools down for so long after its use
 		fmt.Println(p.Stats().InUse, "towards", t.Dst())
 		return nil
 	}
@@ -43,7 +43,7 @@ func ExamplePool() {
 	// Output: 0.0.0.0->198.51.100.7:443 true
 }
 
-// Two addresses and one port make two tuples towards each destination. One that is retired is free after its cool-down.
+// Two addresses with one port make two tuples towards each destination. A retired tuple is free after its cool-down.
 func ExamplePool_Retire() {
 	pool := tuple.Pool{
 		Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/31")},
@@ -64,7 +64,7 @@ func ExamplePool_Retire() {
 	// no free local port (towards 198.51.100.7:443: 1 in use, 1 cooling down, next try in 1m0s)
 }
 
-// A host behind a NAT lets a tuple rest for as long as the NAT remembers it, which depends on how the connection ended.
+// Behind a NAT, a tuple cools down for as long as the NAT remembers it. That depends on how the connection ended.
 func ExamplePool_RetireAs() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000), CoolDown: tuple.AzureNAT()}
 	web := netip.MustParseAddrPort("198.51.100.7:443")
@@ -78,7 +78,7 @@ func ExamplePool_RetireAs() {
 	// no free local port (towards 198.51.100.7:443: 0 in use, 1 cooling down, next try in 16s)
 }
 
-// Better a tuple that has not rested for long enough than none: the one that has rested longest.
+// If nothing is free, the tuple that was retired first is used before its cool-down has passed.
 func ExamplePool_reuseRetired() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5001), ReuseRetired: true}
 	web := netip.MustParseAddrPort("198.51.100.7:443")
@@ -93,7 +93,7 @@ func ExamplePool_reuseRetired() {
 	// Output: true <nil>
 }
 
-// Acquire waits its turn, until its context ends.
+// Acquire waits until a tuple is free or its context ends.
 func ExamplePool_Acquire() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
 	web := netip.MustParseAddrPort("198.51.100.7:443")
@@ -116,7 +116,7 @@ func ExampleParse() {
 	// 198.51.100.7:443->192.0.2.1:49152
 }
 
-// No tenant may hold more than two tuples. One who waits for its own quota does not hold up the others.
+// No tenant may hold more than two tuples. A tenant that waits for its own quota does not hold up the others.
 func ExamplePool_AcquireFor() {
 	pool := tuple.Pool{MaxPerOwner: 2, MaxTuples: 10_000}
 	web := netip.MustParseAddrPort("198.51.100.7:443")
@@ -136,7 +136,7 @@ func ExamplePool_AcquireFor() {
 	// <nil>
 }
 
-// A pool that is closed turns away those who wait; what it handed out is given back as before.
+// Close makes waiters return ErrClosed. Tuples in use are given back as before.
 func ExamplePool_Close() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
 	web := netip.MustParseAddrPort("198.51.100.7:443")

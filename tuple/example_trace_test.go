@@ -9,7 +9,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A trace tells what happens to tuples, as it happens.
+// A Trace runs hooks when something happens to a tuple.
 func ExampleTrace() {
 	pool := tuple.Pool{
 		Ports: alloc.RangeSet(5000, 5000),

@@ -43,7 +43,7 @@ func ExamplePool_Top() {
 	// 198.51.100.0:443 4 in use, 0 retired
 }
 
-// Two looks say how long the ports last if it goes on like that.
+// Two Usages tell how long the ports last if their use goes on growing as fast.
 func ExampleUsage_Forecast() {
 	pool := tuple.Pool{Ports: alloc.RangeSet(5000, 5099)}
 	web := netip.MustParseAddrPort("198.51.100.7:443")

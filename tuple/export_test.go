@@ -26,7 +26,7 @@ func (p *Pool) Timers() int {
 	return n
 }
 
-// Tables returns how many destinations are in the tables of p as they lie there: unlike Stats it settles nothing.
+// Tables returns how many destinations are in the tables of p. Unlike Stats it does not free what has cooled down.
 func (p *Pool) Tables() int {
 	n := 0
 	st := p.ready()
@@ -47,7 +47,7 @@ func (p *Pool) SameShard(a, b Tuple) bool {
 	return sa == sb
 }
 
-// Where the fields of a shard lie.
+// The offsets of fields of a shard.
 const (
 	ShardSize      = unsafe.Sizeof(shard{})
 	ShardReadEnd   = unsafe.Offsetof(shard{}.mu) + unsafe.Sizeof(shard{}.mu)
@@ -58,20 +58,20 @@ const (
 
 const DefaultMaxWaiters = defaultMaxWaiters
 
-// ContainsQuickly is Contains as far as it knows without the lock.
+// ContainsQuickly is Contains without the lock, which does not always know.
 func (p *Pool) ContainsQuickly(t Tuple) (held, known bool) {
 	key := t.dstKey()
 	sh, hash := p.ready().shard(key)
 	return sh.has(key, hash, &t)
 }
 
-// IsWatched reports whether an end of a use looks for those who watch.
+// IsWatched reports whether p has any watch.
 func (p *Pool) IsWatched() bool { return p.ready().watches.Load() != nil }
 
-// HandsOut is what package dialer asks.
+// HandsOut is for package dialer.
 func (p *Pool) HandsOut(src netip.Addr, port uint16) bool { return p.handsOut(src, port) }
 
-// Watch is what package dialer uses.
+// Watch is for package dialer.
 type Watch struct {
 	Ended func(Tuple) bool
 	Stop  func()
@@ -82,7 +82,7 @@ func (p *Pool) Watch(tuples iter.Seq[Tuple]) Watch {
 	return Watch{ended, stop}
 }
 
-// Wrapped returns how many destinations lie before their home, because the table ended.
+// Wrapped returns how many destinations lie before their home slot, because the search wrapped at the end of the table.
 func (p *Pool) Wrapped() (n int) {
 	st := p.ready()
 	for i := range st.shards {
@@ -91,7 +91,7 @@ func (p *Pool) Wrapped() (n int) {
 	return n
 }
 
-// SameHome reports whether the destinations of a and b lie one after the other in a table that holds no others.
+// SameHome reports whether the destinations of a and b have the same home slot in a table that holds no others.
 func (p *Pool) SameHome(a, b Tuple) bool {
 	_, ha := p.ready().shard(a.dstKey())
 	_, hb := p.ready().shard(b.dstKey())

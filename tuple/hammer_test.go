@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// owners is who holds what, claimed by compare-and-swap: it notices a tuple that is held twice while it is, and one
-// that comes back though nobody held it.
+// owners records who holds which tuple, by compare-and-swap. It notices a tuple that two hold at the same time, and one
+// that is given back although nobody held it.
 type owners struct {
 	slots []atomic.Int32
 	base  netip.Addr
@@ -39,7 +39,7 @@ func (o *owners) slot(u tuple.Tuple) *atomic.Int32 {
 	return &o.slots[(o.dsts[u.Dst()]+len(o.dsts)*source)*o.ports+int(u.Src().Port())-5000]
 }
 
-// claim and yield report whether who could have u, and had it.
+// claim reports whether who could take u, and yield whether who had it.
 func (o *owners) claim(u tuple.Tuple, who int32) bool { return o.slot(u).CompareAndSwap(0, who) }
 func (o *owners) yield(u tuple.Tuple, who int32) bool { return o.slot(u).CompareAndSwap(who, 0) }
 
@@ -95,7 +95,8 @@ func TestTupleIsNeverHeldTwice(t *testing.T) {
 						assert.Fail(t, "not mine", "%v", u)
 						return
 					}
-					if ended := r < 16 && p.Release(u) || r >= 16 && p.Retire(u, time.Duration(rng.IntN(200_000))); !ended {
+					ended := r < 16 && p.Release(u) || r >= 16 && p.Retire(u, time.Duration(rng.IntN(200_000)))
+					if !ended {
 						assert.Fail(t, "mine, and not in use", "%v", u)
 						return
 					}
@@ -114,8 +115,8 @@ func TestTupleIsNeverHeldTwice(t *testing.T) {
 	}
 }
 
-// As many hold one tuple at most as there are tuples, so everybody must always find one: an acquire fails only if
-// nothing is free at any source.
+// There are as many tuples as goroutines, and each holds at most one. So each acquire must find one: it may fail only
+// if nothing is free at any source.
 func TestAcquireDoesNotFailWhileAnythingIsFree(t *testing.T) {
 	for _, sources := range []string{"192.0.2.0/32", "192.0.2.0/31", "192.0.2.0/30"} {
 		p := &tuple.Pool{Sources: prefixes(sources), Ports: alloc.RangeSet(5000, 5000)}

@@ -46,13 +46,13 @@ func setOf(list []uint16) alloc.Set {
 	return alloc.MustParseSet(strings.Join(items, ","))
 }
 
-// seeded returns a generator whose seed is in the log.
+// seeded returns a generator and logs its seed.
 func seeded(t testing.TB, a, b uint64) *rand.Rand {
 	t.Logf("seed: rand.NewPCG(%d, %d)", a, b)
 	return rand.New(rand.NewPCG(a, b))
 }
 
-// scaled returns n, or a good deal less in short mode.
+// scaled returns n, or much less in short mode.
 func scaled(n int) int {
 	if testing.Short() {
 		return max(1, n/5)
@@ -70,7 +70,7 @@ func dst6N(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a), 443)
 }
 
-// acquire takes a tuple that must be free.
+// acquire takes a tuple into use. It fails the test if none is free.
 func acquire(t testing.TB, p *tuple.Pool, dst netip.AddrPort) tuple.Tuple {
 	t.Helper()
 	got, err := p.TryAcquire(dst)
@@ -92,15 +92,18 @@ func fill(t testing.TB, p *tuple.Pool, dst netip.AddrPort) []tuple.Tuple {
 	}
 }
 
-// chiSquare fails the test if counts, over equally likely bins, would come about less than once in a million times.
+// chiSquare fails the test if counts over equally likely bins are as uneven as happens less than once in a million
+// times.
 func chiSquare(t testing.TB, counts []int, what string) {
 	t.Helper()
 	if stat, limit := chi(counts); stat > limit {
-		require.Fail(t, "not uniform", "%s: chi-square %.0f over %d bins, expected at most %.0f", what, stat, len(counts), limit)
+		require.Fail(t, "not uniform", "%s: chi-square %.0f over %d bins, expected at most %.0f",
+			what, stat, len(counts), limit)
 	}
 }
 
-// chi returns Pearson's statistic, and what it exceeds with a probability of 10^-6, after Wilson and Hilferty.
+// chi returns Pearson's statistic, and the limit that it exceeds with a probability of 10^-6, by the approximation of
+// Wilson and Hilferty.
 func chi(counts []int) (stat, limit float64) {
 	total := 0
 	for _, n := range counts {

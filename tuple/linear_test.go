@@ -21,21 +21,21 @@ import (
 
 // call is an operation on a pool of a few tuples towards one destination, numbered from 0.
 type call struct {
-	what string // acquire, wait (an acquire that does, for a while), reserve, release, contains, sources
-	n    int    // which tuple; none for acquire and wait; for sources which tuples theirs are, a bit each
+	what string // acquire, wait (an acquire that waits for a while), reserve, release, contains, sources
+	n    int    // the tuple; none for acquire and wait; for sources a bit for each tuple that they have
 }
 
-// none is what an acquire returns that found nothing; the others return yes or no.
+// none is the result of an acquire that found nothing. The other operations return yes or no.
 const (
 	none = -1
 	no   = 0
 	yes  = 1
 )
 
-// poolState is a bit for each tuple that is in use, and for each that the present sources have.
+// poolState has a bit for each tuple in use, and a bit for each tuple that the present sources have.
 type poolState struct{ held, live uint64 }
 
-// poolModel is what a Pool of so many tuples does when one operation comes after the other.
+// poolModel is the sequential model of a Pool with this many tuples.
 func poolModel(tuples int) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return poolState{live: 1<<tuples - 1} },
@@ -72,14 +72,18 @@ func TestPoolIsLinearizable(t *testing.T) {
 		ports   int
 		clients int
 	}{
-		{"192.0.2.0/32", 1, 3}, {"192.0.2.0/32", 2, 4}, {"192.0.2.0/31", 1, 4}, {"192.0.2.0/31", 3, 4}, {"192.0.2.0/30", 1, 5},
+		{"192.0.2.0/32", 1, 3},
+		{"192.0.2.0/32", 2, 4},
+		{"192.0.2.0/31", 1, 4},
+		{"192.0.2.0/31", 3, 4},
+		{"192.0.2.0/30", 1, 5},
 	} {
 		t.Run(fmt.Sprintf("source=%s/ports=%d", test.source, test.ports), func(t *testing.T) {
 			t.Log("seeds: rand.NewPCG(40+round, client)")
 			for round := range scaled(60) {
 				p := &tuple.Pool{Sources: prefixes(test.source), Ports: alloc.RangeSet(5000, uint16(5000+test.ports-1))}
 				tuples := test.ports << (32 - p.Sources[0].Bits())
-				// All but one are taken, so that everybody meets at the last.
+				// All tuples except one are in use, so that all clients compete for the last.
 				history := record(p, tuples, test.clients, uint64(round), round%2 == 1)
 				if !porcupine.CheckOperations(poolModel(tuples), history) {
 					for _, op := range history {
@@ -92,8 +96,8 @@ func TestPoolIsLinearizable(t *testing.T) {
 	}
 }
 
-// record lets clients loose on p, one of which may change the sources while others wait, and returns what they did,
-// with the ticks of a counter for a clock.
+// record runs clients on p at the same time and returns what they did. One of them may change the sources while others
+// wait. A counter is the clock.
 func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []porcupine.Operation {
 	base := p.Sources[0].Addr().As4()
 	nth := func(n int) tuple.Tuple {
@@ -126,7 +130,8 @@ func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []po
 				switch {
 				case err == nil:
 					return number(u)
-				case errors.Is(err, tuple.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded): // else its time was up before it began
+				// Any other error is that of a context that had ended before the call.
+				case errors.Is(err, tuple.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded):
 					return none
 				}
 			}
@@ -191,7 +196,7 @@ func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []po
 						}
 					}
 					step(client, call{"sources", mask})
-				case r == 6: // anybody's
+				case r == 6: // any tuple, also another client's
 					step(client, call{"release", rng.IntN(tuples)})
 				default:
 					step(client, call{"contains", rng.IntN(tuples)})
@@ -204,8 +209,8 @@ func record(p *tuple.Pool, tuples, clients int, round uint64, changes bool) []po
 	return slices.Concat(histories...)
 }
 
-// What the model is for: it rejects a tuple that is held twice, and an acquire that fails though something was free all
-// the while, be it never the same.
+// The model rejects a tuple that is held twice. It also rejects an acquire that fails although at every instant some
+// tuple was free, even if never the same one.
 func TestPoolModelRejectsWrongHistories(t *testing.T) {
 	op := func(from, to int64, what string, n, out int) porcupine.Operation {
 		return porcupine.Operation{ClientId: int(from), Input: call{what, n}, Call: from, Output: out, Return: to}
@@ -215,7 +220,8 @@ func TestPoolModelRejectsWrongHistories(t *testing.T) {
 		right   bool
 	}{
 		"one after the other": {right: true, history: []porcupine.Operation{
-			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, 1), op(5, 6, "acquire", none, none), op(7, 8, "release", 0, yes),
+			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, 1), op(5, 6, "acquire", none, none),
+			op(7, 8, "release", 0, yes),
 			op(9, 10, "contains", 0, no), op(11, 12, "reserve", 0, yes), op(13, 14, "reserve", 1, no),
 		}},
 		"held twice": {history: []porcupine.Operation{
@@ -224,13 +230,15 @@ func TestPoolModelRejectsWrongHistories(t *testing.T) {
 		"fails though one is free": {history: []porcupine.Operation{
 			op(1, 2, "acquire", none, 0), op(3, 4, "acquire", none, none),
 		}},
-		// Of two tuples 1 is free. While an acquire looks at 0, finds it held and goes on to 1, another releases 0 and then
-		// takes 1. Nothing was found, and at no time was nothing free.
+		// Of two tuples, 1 is free. An acquire finds 0 held and goes on to 1. Meanwhile another client releases 0 and
+		// then takes 1. The acquire finds nothing, although at every instant a tuple was free.
 		"missed what was freed behind its back": {history: []porcupine.Operation{
-			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "release", 0, yes), op(6, 7, "reserve", 1, yes),
+			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "release", 0, yes),
+			op(6, 7, "reserve", 1, yes),
 		}},
 		"failed while nothing was free for an instant": {right: true, history: []porcupine.Operation{
-			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "reserve", 1, yes), op(6, 7, "release", 0, yes),
+			op(1, 2, "acquire", none, 0), op(3, 8, "acquire", none, none), op(4, 5, "reserve", 1, yes),
+			op(6, 7, "release", 0, yes),
 		}},
 		"released twice": {history: []porcupine.Operation{
 			op(1, 2, "acquire", none, 0), op(3, 6, "release", 0, yes), op(4, 5, "release", 0, yes),
@@ -239,7 +247,8 @@ func TestPoolModelRejectsWrongHistories(t *testing.T) {
 			op(1, 2, "sources", 1, yes), op(3, 4, "acquire", none, 1),
 		}},
 		"fails though a new source has one": {history: []porcupine.Operation{
-			op(1, 2, "sources", 0, yes), op(3, 4, "acquire", none, none), op(5, 6, "sources", 3, yes), op(7, 8, "acquire", none, none),
+			op(1, 2, "sources", 0, yes), op(3, 4, "acquire", none, none), op(5, 6, "sources", 3, yes),
+			op(7, 8, "acquire", none, none),
 		}},
 		"contains what was released": {history: []porcupine.Operation{
 			op(1, 2, "acquire", none, 0), op(3, 4, "release", 0, yes), op(5, 6, "contains", 0, yes),

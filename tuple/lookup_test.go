@@ -17,9 +17,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Contains takes no lock as a rule. It must see each tuple that is held all the while, and none that never is,
-// whatever happens around it: entries of the same shard come, go and move; its own destination gets more tuples than
-// an entry has lanes, and bits instead of a list, and loses them again.
+// Contains usually takes no lock. It must see each tuple that is held all the time, and none that never is. Meanwhile
+// slots of the same shard come, go and move. Its own destination gets more tuples than a slot has cells, and bits
+// instead of a list, and loses them again.
 func TestContainsSeesWhatIsHeldAllTheWhile(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/31", "2001:db8::/127")}
 	var held, never []tuple.Tuple
@@ -30,7 +30,7 @@ func TestContainsSeesWhatIsHeldAllTheWhile(t *testing.T) {
 			dst = dst6N(i)
 		}
 		dsts = append(dsts, dst)
-		for range 1 + i%4*i%7 { // in lanes, and in destinations of both sources
+		for range 1 + i%4*i%7 { // in cells, and in large destinations of both sources
 			held = append(held, acquire(t, p, dst))
 		}
 		u := held[len(held)-1]
@@ -141,8 +141,8 @@ func TestContainsKnowsWithoutTheLockWhatLiesStill(t *testing.T) {
 	})
 }
 
-// A table of many destinations in few shards' worth of slots: entries that lie beyond the end of the table, at its
-// beginning, and large ones among those that move.
+// Small tables with many destinations: some searches wrap at the end of the table, and some of the slots that move are
+// those of large destinations.
 func TestManyDestinationsComeAndGo(t *testing.T) {
 	rng := seeded(t, 41, 1)
 	p := new(tuple.Pool)
@@ -173,7 +173,7 @@ func TestManyDestinationsComeAndGo(t *testing.T) {
 				list[j] = list[len(list)-1]
 				list = list[:len(list)-1]
 			}
-			if size < len(list) && len(list) < size+5 { // more than one at a time may come
+			if size < len(list) && len(list) < size+5 { // several may come at a time
 				size = len(list)
 			}
 		}
@@ -189,7 +189,7 @@ func TestManyDestinationsComeAndGo(t *testing.T) {
 	require.Positive(t, wrapped, "no entry lay beyond the end of its table")
 }
 
-// The figures of the package's benchmarks, as upper bounds: right after a table grew is the worst case.
+// The memory figures of the benchmarks are upper bounds. The worst case is a table that has just grown.
 func TestDestinationOfOneTupleTakesAFewWords(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -224,9 +224,9 @@ func TestFullDestinationTakesLittleMoreThanABitPerTuple(t *testing.T) {
 	require.Equal(t, 20*64512, p.Stats().InUse)
 }
 
-// Whatever form a destination is in, and however often it changes it, the source after the last one has its turn.
+// The source after the last one is next, in whatever form the destination is and however often that changes.
 func TestTurnsOutliveTheFormOfADestination(t *testing.T) {
-	for _, ports := range []uint16{2, 3, 4, 5, 200} { // up to 3 no lanes
+	for _, ports := range []uint16{2, 3, 4, 5, 200} { // with up to 3 the tuples are not in cells
 		rng := seeded(t, 42, uint64(ports))
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/30"), Ports: alloc.RangeSet(5000, 5000+ports-1)}
 		keep := acquire(t, p, web)
@@ -240,8 +240,9 @@ func TestTurnsOutliveTheFormOfADestination(t *testing.T) {
 				held = held[:len(held)-1]
 				continue
 			}
-			if rng.IntN(8) == 0 { // is nobody's turn
-				u := tuple.KeyFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(4))}), web).Tuple(5000 + uint16(rng.IntN(int(ports))))
+			if rng.IntN(8) == 0 { // Reserve does not change whose turn it is
+				src := netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(4))})
+				u := tuple.KeyFrom(src, web).Tuple(5000 + uint16(rng.IntN(int(ports))))
 				if p.Reserve(u) {
 					held = append(held, u)
 				}
@@ -270,8 +271,8 @@ func TestTurnsOutliveTheFormOfADestination(t *testing.T) {
 	}
 }
 
-// An entry moves when the one before it goes. A reader that passed its new place before it was there, and its old place
-// after it had gone, must notice.
+// A slot moves when the one before it is removed. A reader that looked at the new place before the move, and at the old
+// place after it, must notice.
 func TestContainsSeesAnEntryThatMoves(t *testing.T) {
 	p := new(tuple.Pool)
 	at := func(i int) tuple.Tuple { return tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), 5000), dstN(i)) }
@@ -309,8 +310,8 @@ func TestContainsSeesAnEntryThatMoves(t *testing.T) {
 	t.Logf("looked at it %d times", seen)
 }
 
-// The first source of a large destination empties and another one takes its place. A reader without the lock who saw
-// the name of the one before must not answer by the ports of the other.
+// The first source of a large destination becomes empty, and another one takes its place. A reader without the lock
+// that saw the name of the first must not answer from the ports of the other.
 func TestContainsDoesNotAnswerForAnotherSource(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
 	at := func(source byte, port uint16) tuple.Tuple {

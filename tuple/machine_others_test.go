@@ -9,9 +9,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What only package dialer does with a pool.
+// The operations that only package dialer uses.
 
-// drawTime draws for how long others have a tuple: no time at all, a while, or until that is ended.
+// drawTime draws for how long others have a tuple: no time, some time, or until Claim, Free or FreeUnless.
 func (m *machine) drawTime(t *rapid.T) (d time.Duration, until int64) {
 	switch d = rapid.SampledFrom([]time.Duration{0, -1, -time.Minute, 16 * time.Second, time.Minute}).Draw(t, "for"); {
 	case d < 0:
@@ -38,7 +38,7 @@ func (m *machine) Yield(t *rapid.T) {
 	}
 }
 
-// Take gives others a tuple that is free.
+// Take makes a free tuple taken.
 func (m *machine) Take(t *rapid.T) {
 	u := m.drawTuple(t)
 	d, until := m.drawTime(t)
@@ -49,7 +49,7 @@ func (m *machine) Take(t *rapid.T) {
 	}
 }
 
-// Claim takes a tuple by name, whoever the kernel said has it.
+// Claim takes a tuple by name, even if it is taken or retired for the kernel.
 func (m *machine) Claim(t *rapid.T) {
 	u, owner := m.drawTuple(t), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")
 	state, h := m.stateOf(u), m.held[m.key(u)]
@@ -62,7 +62,7 @@ func (m *machine) Claim(t *rapid.T) {
 	}
 }
 
-// Free frees a tuple that the kernel let go.
+// Free frees a tuple that the kernel no longer holds.
 func (m *machine) Free(t *rapid.T) {
 	u := m.drawTuple(t)
 	want := m.held[m.key(u)].mayEnd()
@@ -72,7 +72,7 @@ func (m *machine) Free(t *rapid.T) {
 	}
 }
 
-// FreeUnless frees all that the kernel let go towards a destination.
+// FreeUnless frees all tuples towards a destination that the kernel no longer holds.
 func (m *machine) FreeUnless(t *rapid.T) {
 	dst := rapid.SampledFrom(machineDsts).Draw(t, "dst")
 	odd := rapid.Uint16Range(0, 1).Draw(t, "whose ports are odd")

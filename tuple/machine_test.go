@@ -26,7 +26,7 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		inBubble(t, func() {
 			m := newMachine(rt)
-			defer m.disperse() // what fails must not leave anybody waiting: a bubble calls that a deadlock
+			defer m.disperse() // a failure must not leave waiters: the bubble would report a deadlock
 			rt.Repeat(map[string]func(*rapid.T){
 				"": m.check, "acquire": m.Acquire, "retire": m.Retire, "reserve": m.Reserve, "contains": m.Contains,
 				"sleep": m.Sleep, "sources": m.SetSources, "wait": m.Wait, "cancel": m.Cancel, "ports": m.SetPorts,
@@ -37,8 +37,7 @@ func TestPoolIsTheStateMachine(t *testing.T) {
 	})
 }
 
-// inBubble runs f, which may panic, as rapid's failures do, with a clock of its own. Rapid itself must have the real
-// one.
+// inBubble runs f with a clock of its own. f may panic, as rapid's failures do. Rapid itself needs the real clock.
 func inBubble(t *testing.T, f func()) {
 	var failed any
 	synctest.Test(t, func(*testing.T) {
@@ -50,30 +49,40 @@ func inBubble(t *testing.T, f func()) {
 	}
 }
 
-// What a machine draws from. The prefixes overlap, in sources that come and go.
+// The values that a machine draws from. The prefixes overlap in sources that come and go.
 var (
-	machineSources = prefixes("192.0.2.0/30", "192.0.2.0/31", "192.0.2.2/32", "192.0.2.9/32", "2001:db8::/127", "2001:db8::/126", "2001:db8:0:1::/64")
-	machineAddrs   = []netip.Addr{
-		netip.MustParseAddr("192.0.2.0"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3"),
-		netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("2001:db8::"), netip.MustParseAddr("2001:db8::1"),
-		netip.MustParseAddr("2001:db8::3"), netip.MustParseAddr("2001:db8:0:1::7"),
+	machineSources = prefixes(
+		"192.0.2.0/30", "192.0.2.0/31", "192.0.2.2/32", "192.0.2.9/32",
+		"2001:db8::/127", "2001:db8::/126", "2001:db8:0:1::/64",
+	)
+	machineAddrs = []netip.Addr{
+		netip.MustParseAddr("192.0.2.0"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
+		netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.77"),
+		netip.MustParseAddr("2001:db8::"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::3"),
+		netip.MustParseAddr("2001:db8:0:1::7"),
 	}
 	machinePorts = []alloc.Set{
-		alloc.RangeSet(5000, 5001), alloc.RangeSet(5000, 5005), alloc.MustParseSet("5001,5003,6000"), alloc.RangeSet(5004, 5100),
-		alloc.RangeSet(5002, 5002), alloc.RangeSet(64, 127), alloc.RangeSet(60, 190), alloc.MustParseSet("5005,5007,9000-9100,20000,40000"),
+		alloc.RangeSet(5000, 5001), alloc.RangeSet(5000, 5005), alloc.MustParseSet("5001,5003,6000"),
+		alloc.RangeSet(5004, 5100), alloc.RangeSet(5002, 5002), alloc.RangeSet(64, 127), alloc.RangeSet(60, 190),
+		alloc.MustParseSet("5005,5007,9000-9100,20000,40000"),
 	}
 	machineDsts = []netip.AddrPort{
-		ap("198.51.100.1:443"), ap("198.51.100.1:80"), ap("198.51.100.2:443"), ap("[2001:db8:f::1]:443"), ap("[2001:db8:f::2]:443"),
+		ap("198.51.100.1:443"), ap("198.51.100.1:80"), ap("198.51.100.2:443"),
+		ap("[2001:db8:f::1]:443"), ap("[2001:db8:f::2]:443"),
+	}
+	machinePolicies = []tuple.Policy{
+		tuple.RoundRobin, tuple.LeastUsed, tuple.StickyDestination, tuple.StickyOwner, tuple.Random,
 	}
 )
 
 func newMachine(t *rapid.T) *machine {
 	m := &machine{
-		pool:  &tuple.Pool{Policy: rapid.SampledFrom([]tuple.Policy{tuple.RoundRobin, tuple.LeastUsed, tuple.StickyDestination, tuple.StickyOwner, tuple.Random}).Draw(t, "policy")},
-		ports: rapid.SampledFrom(machinePorts).Draw(t, "ports"),
-		scope: func(dst netip.AddrPort) netip.AddrPort { return dst },
-		world: world{map[netip.Prefix]alloc.Set{}, map[netip.Prefix]bool{}, map[tuple.Tuple]*holding{}}, sticky: map[string]netip.Addr{},
-		peak: map[netip.AddrPort]int{},
+		pool:   &tuple.Pool{Policy: rapid.SampledFrom(machinePolicies).Draw(t, "policy")},
+		ports:  rapid.SampledFrom(machinePorts).Draw(t, "ports"),
+		scope:  func(dst netip.AddrPort) netip.AddrPort { return dst },
+		world:  world{map[netip.Prefix]alloc.Set{}, map[netip.Prefix]bool{}, map[tuple.Tuple]*holding{}},
+		sticky: map[string]netip.Addr{},
+		peak:   map[netip.AddrPort]int{},
 	}
 	follows := rapid.Bool().Draw(t, "ports follow the host")
 	if !follows {
@@ -81,7 +90,9 @@ func newMachine(t *rapid.T) *machine {
 	}
 	m.pool.ReuseRetired = rapid.Bool().Draw(t, "reuse")
 	quotas := rapid.SampledFrom([]int{0, 0, 0, 2, 7})
-	m.pool.MaxTuples, m.pool.MaxPerDestination, m.pool.MaxPerOwner = quotas.Draw(t, "most"), quotas.Draw(t, "most per dst"), quotas.Draw(t, "most per owner")
+	m.pool.MaxTuples = quotas.Draw(t, "most")
+	m.pool.MaxPerDestination = quotas.Draw(t, "most per dst")
+	m.pool.MaxPerOwner = quotas.Draw(t, "most per owner")
 	m.pool.SetRand(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Uint64)
 	if rapid.Bool().Draw(t, "scoped") {
 		m.scope = func(dst netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(dst.Addr(), 1) }
@@ -119,11 +130,11 @@ func (m *machine) drawSources(t *rapid.T) (list []tuple.Source) {
 	return list
 }
 
-// SetSources lists other sources, or the same with other ports.
+// SetSources sets other sources, or the same with other ports.
 func (m *machine) SetSources(t *rapid.T) {
 	list := m.drawSources(t)
 	if m.any {
-		require.ErrorContains(t, m.pool.SetSources(list...), "without Sources")
+		require.ErrorContains(t, m.pool.SetSources(list...), "the Pool has no Sources")
 		return
 	}
 	require.NoError(t, m.pool.SetSources(list...))
@@ -139,7 +150,7 @@ func (m *machine) SetSources(t *rapid.T) {
 	}
 }
 
-// SetPorts gives other ports to the sources that have none of their own.
+// SetPorts sets other ports for the sources that have none of their own.
 func (m *machine) SetPorts(t *rapid.T) {
 	set := rapid.SampledFrom(machinePorts).Draw(t, "ports")
 	err := only.SetPorts(m.pool, set)
@@ -157,7 +168,10 @@ func (m *machine) SetPorts(t *rapid.T) {
 }
 
 func (m *machine) drawRequest(t *rapid.T) tuple.Request {
-	r := tuple.Request{Dst: rapid.SampledFrom(machineDsts).Draw(t, "dst"), Owner: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")}
+	r := tuple.Request{
+		Dst:   rapid.SampledFrom(machineDsts).Draw(t, "dst"),
+		Owner: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner"),
+	}
 	if rapid.IntRange(0, 2).Draw(t, "from one source") == 0 {
 		r.Src = rapid.SampledFrom(machineAddrs).Draw(t, "src")
 	}
@@ -172,7 +186,7 @@ func (m *machine) Acquire(t *rapid.T) {
 	r := m.drawRequest(t)
 	for range rapid.IntRange(1, 12).Draw(t, "times") {
 		m.acquire(t, r)
-		m.serve(t) // it may have reused what counted for somebody who waits
+		m.serve(t) // the reused tuple may have counted for the owner of a waiter
 	}
 }
 
@@ -182,7 +196,7 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 	longest, _ := m.rested(r)
 	got, err := m.pool.TryAcquireFor(r)
 	if r.Owner == "" && !r.Src.IsValid() && r.Ports.IsZero() && stops == 0 && err == nil && len(m.line) == 0 {
-		// The simple call is the same.
+		// TryAcquire does the same.
 		require.True(t, m.pool.Release(got))
 		got, err = m.pool.TryAcquire(r.Dst)
 	}
@@ -207,12 +221,12 @@ func (m *machine) acquire(t *rapid.T, r tuple.Request) {
 		inUse, retired, taken := m.towards(r.Dst)
 		require.Equal(t, []any{tuple.Quota(0), r.Dst, inUse, retired, taken, m.next(r.Dst)},
 			[]any{stops, e.Dst, e.InUse, e.Retired, e.Taken, e.Next})
-	default: // it can be served never, or not from the present sources
+	default: // it can never be served, or not from the present sources
 		require.Empty(t, free)
 	}
 }
 
-// Wait lets somebody in line, if there is a line.
+// Wait starts a waiter if it would stand in a line.
 func (m *machine) Wait(t *rapid.T) {
 	w := &inLine{request: m.drawRequest(t), done: make(chan result, 1)}
 	var ctx context.Context
@@ -225,7 +239,7 @@ func (m *machine) Wait(t *rapid.T) {
 	m.waited = true
 }
 
-// Cancel has somebody give up.
+// Cancel cancels a waiter.
 func (m *machine) Cancel(t *rapid.T) {
 	if len(m.line) == 0 {
 		t.Skip("nobody waits")
@@ -239,15 +253,15 @@ func (m *machine) Cancel(t *rapid.T) {
 	require.True(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
 }
 
-// disperse has all who wait give up.
+// disperse cancels all waiters.
 func (m *machine) disperse() {
 	for _, w := range m.line {
 		w.cancel()
 	}
 }
 
-// serve enters what those in line were given, and checks that it was given in order of arrival, and that nobody waits
-// for what there is.
+// serve records what waiters were given. It checks that they were served in order of arrival, and that none waits for a
+// tuple that it could have.
 func (m *machine) serve(t *rapid.T) {
 	synctest.Wait()
 	m.expire()
@@ -261,7 +275,7 @@ func (m *machine) serve(t *rapid.T) {
 		}
 		got := <-w.done
 		w.cancel()
-		if got.err != nil { // it could not be served from the sources there were when it came
+		if got.err != nil { // the sources at its arrival could not serve it
 			require.False(t, errors.Is(got.err, tuple.ErrExhausted) || errors.Is(got.err, tuple.ErrQuota), got.err)
 			require.Empty(t, m.free(w.request), got.err)
 			continue
@@ -275,7 +289,7 @@ func (m *machine) serve(t *rapid.T) {
 	}
 }
 
-// drawTuple draws one that is held, or one that may be anything.
+// drawTuple draws a tuple that is held, or any tuple.
 func (m *machine) drawTuple(t *rapid.T) tuple.Tuple {
 	if len(m.held) > 0 && rapid.IntRange(0, 3).Draw(t, "held") > 0 {
 		all := slices.SortedFunc(maps.Keys(m.held), tuple.Tuple.Compare)
@@ -286,8 +300,8 @@ func (m *machine) drawTuple(t *rapid.T) tuple.Tuple {
 	return tuple.From(netip.AddrPortFrom(src, port), rapid.SampledFrom(machineDsts).Draw(t, "dst"))
 }
 
-// Retire ends the use of a tuple: without a cool-down, with one, with that of how it ended, or for as long as the
-// kernel holds it.
+// Retire ends the use of a tuple: without a cool-down, with one, with that of an Ending, or for as long as the kernel
+// holds it.
 func (m *machine) Retire(t *rapid.T) {
 	u := m.drawTuple(t)
 	h := m.held[m.key(u)]
@@ -365,7 +379,7 @@ func (m *machine) check(t *rapid.T) {
 	want.Destinations = len(dsts)
 	got := m.pool.Stats()
 	if len(m.line) > 0 {
-		want.Destinations = got.Destinations // some may be waited for, and nothing else
+		want.Destinations = got.Destinations // some may have only waiters
 	}
 	require.Equal(t, want, got)
 	for _, prefix := range machineSources {

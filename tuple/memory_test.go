@@ -54,7 +54,7 @@ func TestMemoryGoesBackOnceEverythingIsReleased(t *testing.T) {
 	}
 }
 
-// One destination that many sources connected to, and that keeps one tuple, keeps the memory of one.
+// A destination that many sources connected to, and that keeps one tuple, keeps only the memory of one tuple.
 func TestMemoryGoesBackWhileADestinationLives(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("10.0.0.0/12"), Ports: alloc.RangeSet(2000, 2000)}
 	require.Zero(t, p.Stats())
@@ -75,7 +75,7 @@ func TestMemoryGoesBackWhileADestinationLives(t *testing.T) {
 	runtime.KeepAlive(held)
 }
 
-// A cool-down may be drawn at random for each tuple: all that many durations leave behind must go too.
+// A program may use a random cool-down for each tuple. What so many durations need must be freed too.
 func TestMemoryGoesBackOnceEverythingHasCooledDown(t *testing.T) {
 	n := scaled(100_000)
 	for _, test := range []struct {
@@ -117,7 +117,7 @@ func TestWidePrefixCostsConstantMemory(t *testing.T) {
 	require.True(t, p.Release(u))
 }
 
-// The destinations of one shard, which share its tuples' cool-down.
+// The destinations of one shard share a cooling queue.
 func TestExpiredDestinationsAreFreedByWhateverHappensNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := map[string]func(p *tuple.Pool, held tuple.Tuple){
@@ -189,9 +189,13 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 		"one busy, two sources":   oneBusy(&tuple.Pool{Sources: prefixes("192.0.2.0/31")}),
 		"others":                  other(&tuple.Pool{}),
 		"99.9 % full":             almostFull(&tuple.Pool{}),
-		"99.9 % full, sources":    almostFull(&tuple.Pool{Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 9999)}),
-		"between full and not":    almostFull(&tuple.Pool{Ports: alloc.RangeSet(5000, 5999)}),
-		"few ports, full and not": almostFull(&tuple.Pool{Sources: prefixes("192.0.2.0/25"), Ports: alloc.RangeSet(5000, 5007)}),
+		"99.9 % full, sources": almostFull(&tuple.Pool{
+			Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 9999),
+		}),
+		"between full and not": almostFull(&tuple.Pool{Ports: alloc.RangeSet(5000, 5999)}),
+		"few ports, full and not": almostFull(&tuple.Pool{
+			Sources: prefixes("192.0.2.0/25"), Ports: alloc.RangeSet(5000, 5007),
+		}),
 	} {
 		require.True(t, p.Release(acquire(t, p, web)))
 		require.Zero(t, testing.AllocsPerRun(2000, func() {
@@ -234,8 +238,8 @@ func TestReserveAndRetireDoNotAllocateInTheSteadyState(t *testing.T) {
 	})
 }
 
-// A destination of several sources that falls to one tuple or none keeps its empty maps, of sources and of full ones,
-// for when it is large again.
+// A destination of several sources that falls to one tuple or none keeps its empty maps, for when it is large again:
+// that of the sources and that of the full sources.
 func TestDestinationThatChangesItsFormDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

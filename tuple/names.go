@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// names are the texts of the values of an enumeration, from 0 on. They are lower case with hyphens, as configuration
-// files and flags have them.
+// names are the texts of the values of an enumeration, from 0 on. They are in lower case with hyphens, as is usual in
+// configuration files and flags.
 type names []string
 
 func (n names) text(kind string, value uint8) string {
@@ -19,7 +19,7 @@ func (n names) text(kind string, value uint8) string {
 
 func (n names) append(b []byte, kind string, value uint8) ([]byte, error) {
 	if int(value) >= len(n) {
-		return nil, fmt.Errorf("tuple: there is no %s %d: the last is %d, %s", kind, value, len(n)-1, n[len(n)-1])
+		return nil, fmt.Errorf("tuple: unknown %s: the last one is %d, %s: %d", kind, len(n)-1, n[len(n)-1], value)
 	}
 	return append(b, n[value]...), nil
 }
@@ -27,7 +27,7 @@ func (n names) append(b []byte, kind string, value uint8) ([]byte, error) {
 func (n names) parse(kind, text string) (uint8, error) {
 	i := slices.Index(n, strings.TrimSpace(text))
 	if i < 0 {
-		return 0, fmt.Errorf("tuple: no %s is called so: it is one of %s: %q", kind, strings.Join(n, ", "), text)
+		return 0, fmt.Errorf("tuple: parse %s: want one of %s: %q", kind, strings.Join(n, ", "), text)
 	}
 	return uint8(i), nil
 }
@@ -40,7 +40,7 @@ var (
 // String returns the name of p, such as "least-used".
 func (p Policy) String() string { return policyNames.text("Policy", uint8(p)) }
 
-// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if p is no policy.
+// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if p is not a policy.
 func (p Policy) AppendText(b []byte) ([]byte, error) {
 	return policyNames.append(b, "Policy", uint8(p))
 }
@@ -48,8 +48,7 @@ func (p Policy) AppendText(b []byte) ([]byte, error) {
 // MarshalText implements [encoding.TextMarshaler].
 func (p Policy) MarshalText() ([]byte, error) { return p.AppendText(nil) }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns, and takes the empty text for the
-// zero Policy.
+// UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns. The empty text is RoundRobin.
 func (p *Policy) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*p = RoundRobin
@@ -65,7 +64,7 @@ func (p *Policy) UnmarshalText(text []byte) error {
 // String returns the name of e, such as "active-close".
 func (e Ending) String() string { return endingNames.text("Ending", uint8(e)) }
 
-// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if e is no ending.
+// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if e is not an ending.
 func (e Ending) AppendText(b []byte) ([]byte, error) {
 	return endingNames.append(b, "Ending", uint8(e))
 }

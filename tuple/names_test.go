@@ -30,9 +30,13 @@ func TestConfigurationSurvivesJSON(t *testing.T) {
 		{},
 		{
 			Sources: prefixes("192.0.2.1/32", "2001:db8::/64"), Ports: alloc.MustParseSet("1024-65535,!8080"),
-			Policy: tuple.StickyOwner, CoolDown: tuple.CoolDown{ActiveClose: time.Minute, Reset: -1}, MaxTuples: 5, StickySeed: "a",
+			Policy: tuple.StickyOwner, CoolDown: tuple.CoolDown{ActiveClose: time.Minute, Reset: -1},
+			MaxTuples: 5, StickySeed: "a",
 		},
-		{Ports: alloc.MustParseSet("5000").Difference(alloc.MustParseSet("5000")), Policy: tuple.Random, CoolDown: tuple.RFC6888()},
+		{
+			Ports:  alloc.MustParseSet("5000").Difference(alloc.MustParseSet("5000")),
+			Policy: tuple.Random, CoolDown: tuple.RFC6888(),
+		},
 	} {
 		text, err := json.Marshal(want)
 		require.NoError(t, err)
@@ -63,13 +67,13 @@ func TestNamesAreTextBothWays(t *testing.T) {
 	}
 	require.Equal(t, "Policy(9)", tuple.Policy(9).String())
 	_, err := json.Marshal(tuple.Policy(9))
-	require.ErrorContains(t, err, "there is no Policy 9")
+	require.ErrorContains(t, err, "tuple: unknown Policy: the last one is 4, random: 9")
 	_, err = json.Marshal(tuple.Ending(5))
-	require.ErrorContains(t, err, "there is no Ending 5")
+	require.ErrorContains(t, err, "tuple: unknown Ending: the last one is 4, datagram: 5")
 	p, e := tuple.LeastUsed, tuple.Reset
 	require.ErrorContains(t, p.UnmarshalText([]byte("rotate")), "round-robin, least-used")
 	require.ErrorContains(t, e.UnmarshalText(nil), "active-close, passive-close")
-	require.Equal(t, tuple.LeastUsed, p, "what is no name changes nothing")
+	require.Equal(t, tuple.LeastUsed, p, "an unknown name changes nothing")
 	require.NoError(t, p.UnmarshalText(nil))
 	require.Equal(t, tuple.RoundRobin, p)
 }
@@ -99,7 +103,7 @@ func TestCoolDownIsOneText(t *testing.T) {
 	for _, bad := range []string{"60s", "close=60s", "reset=60", "reset=", "=1s", ",reset=1s"} {
 		require.Error(t, c.UnmarshalText([]byte(bad)), bad)
 	}
-	require.Equal(t, tuple.CoolDown{Reset: 1}, c, "what does not parse changes nothing")
+	require.Equal(t, tuple.CoolDown{Reset: 1}, c, "a text that does not parse changes nothing")
 }
 
 func TestSourcesAreParsedFromAddressesAndPrefixes(t *testing.T) {
@@ -133,7 +137,7 @@ func TestStickyChoicesSurviveARestartIfTheConfigurationHasASeed(t *testing.T) {
 	}
 }
 
-// The zero values print as what they are, and as no address of anybody.
+// The zero values do not print as the address of some host.
 func TestZeroTupleAndKeyPrintAsInvalid(t *testing.T) {
 	require.Equal(t, "invalid Tuple", tuple.Tuple{}.String())
 	require.Equal(t, "invalid Key", tuple.Key{}.String())

@@ -14,13 +14,13 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// plan is what the fields of a Pool come to, and the sources that it has at present. It does not change: other
-// sources make another plan.
+// plan is the configuration of a Pool in the form that its methods need, with the present sources. It does not change:
+// SetSources, SetPorts and Close make another plan.
 type plan struct {
 	held.Rules
 	ports      alloc.Set // of a source that has none of its own
 	maxWaiters int
-	arrivals   *atomic.Uint64 // how many have waited so far
+	arrivals   *atomic.Uint64 // how many acquires have waited so far
 	maxPerDst  int            // MaxPerDestination; 0: no limit
 	quota      *quota         // nil: neither MaxTuples nor MaxPerOwner
 	reuses     bool           // ReuseRetired
@@ -46,12 +46,12 @@ func newPlan(p *Pool) *plan {
 	var v4, v6 *held.Sources
 	switch {
 	case pl.ports.Len() == 0:
-		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero for 1024-65535")
+		pl.err = errors.New("tuple: Pool.Ports is a set without a port: leave it zero to use 1024-65535")
 	case p.MaxTuples < 0 || p.MaxPerDestination < 0 || p.MaxPerOwner < 0:
-		pl.err = fmt.Errorf("tuple: a quota of the Pool is negative, and 0 means no quota: MaxTuples %d, "+
+		pl.err = fmt.Errorf("tuple: a quota of the Pool is negative: 0 means no quota: MaxTuples %d, "+
 			"MaxPerDestination %d, MaxPerOwner %d", p.MaxTuples, p.MaxPerDestination, p.MaxPerOwner)
 	case p.Policy > Random:
-		pl.err = fmt.Errorf("tuple: Pool.Policy is none of the policies: %d", uint8(p.Policy))
+		pl.err = fmt.Errorf("tuple: Pool.Policy is unknown: the last one is %d: %d", Random, uint8(p.Policy))
 	case len(p.Sources) == 0:
 		table := tableOf(pl.ports)
 		v4, v6 = held.AnySource(netip.IPv4Unspecified(), table), held.AnySource(netip.IPv6Unspecified(), table)
@@ -68,7 +68,7 @@ func newPlan(p *Pool) *plan {
 	return pl
 }
 
-// stickySeed returns the seed that a text stands for, nil for none.
+// stickySeed returns the seed of Pool.StickySeed, nil if that is empty.
 func stickySeed(text string) *held.Seed {
 	if text == "" {
 		return nil
@@ -81,10 +81,10 @@ func stickySeed(text string) *held.Seed {
 	return seed
 }
 
-// mayUse reports whether MaxPerDestination allows one more tuple in use towards a destination where so many are.
+// mayUse reports whether MaxPerDestination allows one more tuple in use, towards a destination that has inUse of them.
 func (pl *plan) mayUse(inUse int) bool { return pl.maxPerDst == 0 || inUse < pl.maxPerDst }
 
-// find returns what names t, which lies in the space key, among the sources. It fails if t is not a tuple of the pool.
+// find returns the Hold of t, which lies in the space key. It fails if t is not a tuple of the pool.
 func (pl *plan) find(key held.Key, t *Tuple) (held.Hold, bool) {
 	if !key.IsValid() {
 		return 0, false

@@ -1,27 +1,30 @@
 package tuple
 
-// Policy says which of the sources a Pool takes a tuple from, among those that have a free port.
+// Policy chooses the source of a tuple, among the sources that have a free port. The zero Policy is RoundRobin.
+//
+// It is one of RoundRobin (the sources in turn), LeastUsed (the source with the fewest tuples towards the destination),
+// StickyDestination and StickyOwner (always the same source for a destination or an owner), and Random.
 type Policy uint8
 
 const (
-	// RoundRobin has the sources take turns towards each destination.
+	// RoundRobin uses the sources in turn, separately for each destination. A destination starts at a random source.
 	RoundRobin Policy = iota
 
-	// LeastUsed takes the source of whose ports the fewest are held towards the destination, in use or retired.
+	// LeastUsed uses the source with the fewest tuples towards the destination, in use, retired or taken.
 	LeastUsed
 
-	// StickyDestination always takes the same source towards the same destination.
+	// StickyDestination always uses the same source towards the same destination. See StickyOwner for when it cannot.
 	StickyDestination
 
-	// StickyOwner always takes the same source for the same Request.Owner, so that a client leaves from the same address
-	// wherever it goes. A request without one is served as by RoundRobin.
+	// StickyOwner always uses the same source for the same Request.Owner, so that a client has the same address towards
+	// all destinations. Requests without an owner are served as under RoundRobin.
 	//
-	// Both sticky policies take another source, again the same one each time, while the first has no free port. When a
-	// prefix is added to the list or taken out, only as many destinations or owners change theirs as fall to it or fell
-	// to it (rendezvous hashing); a prefix that is cut up counts as others. List single addresses if they come and go
-	// one by one. The hash is keyed anew in each Pool.
+	// While the source has no free port, both sticky policies use another one, the same each time. The choice is by
+	// rendezvous hashing. When SetSources adds a prefix, only the destinations or owners that move to it change their
+	// source. When it removes a prefix, only those that had it change. A prefix of another length is another prefix, so
+	// list single addresses if they come and go one by one. Pool.StickySeed makes the choice survive a restart.
 	StickyOwner
 
-	// Random takes each source with the same probability.
+	// Random uses each source with the same probability.
 	Random
 )

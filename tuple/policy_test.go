@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// seededPool is p with random numbers from a seed that is in the log.
+// seededPool makes p draw from a seed, which it logs.
 func seededPool(t *testing.T, p *tuple.Pool, seed uint64) *tuple.Pool {
 	p.SetRand(seeded(t, 90, seed).Uint64)
 	return p
@@ -20,7 +20,9 @@ func seededPool(t *testing.T, p *tuple.Pool, seed uint64) *tuple.Pool {
 func TestConstrainedPickIsUniform(t *testing.T) {
 	stride := alloc.MustParseSet("5003-5999/16")
 	for seed, taken := range []int{0, 3, 50, 500, 900} {
-		p := seededPool(t, &tuple.Pool{Sources: prefixes("192.0.2.1/32"), Ports: alloc.RangeSet(5000, 5999)}, uint64(seed))
+		p := seededPool(t, &tuple.Pool{
+			Sources: prefixes("192.0.2.1/32"), Ports: alloc.RangeSet(5000, 5999),
+		}, uint64(seed))
 		for range taken {
 			acquire(t, p, web)
 		}
@@ -42,7 +44,7 @@ func TestConstrainedPickIsUniform(t *testing.T) {
 	}
 }
 
-// sourceOf returns the source that an owner sticks to.
+// sourceOf returns the source that a sticky policy chooses for an owner.
 func sourceOf(t *testing.T, p *tuple.Pool, owner int) netip.Addr {
 	u := acquireFor(t, p, tuple.Request{Dst: web, Owner: fmt.Sprint(owner)})
 	require.True(t, p.Release(u))
@@ -80,7 +82,7 @@ func TestStickyOwnersStayWhenSourcesComeAndGo(t *testing.T) {
 	}
 }
 
-// A prefix counts as much as its addresses do.
+// A prefix gets a share in proportion to its addresses.
 func TestStickyOwnersSpreadEvenlyOverAddresses(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.1/32", "198.18.0.0/28", "203.0.113.4/30"), Policy: tuple.StickyOwner}
 	bins := map[netip.Addr]int{}
@@ -97,7 +99,9 @@ func TestStickyOwnersSpreadEvenlyOverAddresses(t *testing.T) {
 
 func TestRandomIsUniformOverTheSourcesWithRoom(t *testing.T) {
 	for seed, full := range []int{0, 10, 120, 250} {
-		p := seededPool(t, &tuple.Pool{Sources: prefixes("10.0.0.0/24"), Ports: alloc.RangeSet(5000, 5000), Policy: tuple.Random}, uint64(seed))
+		p := seededPool(t, &tuple.Pool{
+			Sources: prefixes("10.0.0.0/24"), Ports: alloc.RangeSet(5000, 5000), Policy: tuple.Random,
+		}, uint64(seed))
 		for range full {
 			acquire(t, p, web)
 		}
@@ -119,7 +123,7 @@ func TestRequestsDoNotAllocateInTheSteadyState(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, policy := range []tuple.Policy{tuple.RoundRobin, tuple.LeastUsed, tuple.StickyDestination, tuple.StickyOwner, tuple.Random} {
+	for policy := tuple.RoundRobin; policy <= tuple.Random; policy++ {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/28"), Policy: policy}
 		for range 300 {
 			acquire(t, p, web)
@@ -137,7 +141,7 @@ func TestRequestsDoNotAllocateInTheSteadyState(t *testing.T) {
 	}
 }
 
-// Of the sources only those with a port that is asked for count, and these are equally likely wherever they lie.
+// Random chooses among the sources that have a port of the Request. Each of these is equally likely, wherever it lies.
 func TestRandomIsUniformOverTheSourcesWithAPortThatIsAskedFor(t *testing.T) {
 	p := seededPool(t, &tuple.Pool{Sources: prefixes("10.0.0.0/28", "10.0.1.0/30"), Policy: tuple.Random}, 7)
 	asked := tuple.Request{Dst: web, Ports: alloc.RangeSet(5000, 5000)}

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Prefixes is a list of prefixes with a text, for configurations: "192.0.2.1,198.51.100.0/24,2001:db8::/64". It can be
-// assigned to Pool.Sources as it is.
+// Prefixes is a list of prefixes that has a text form, for configurations: "192.0.2.1,198.51.100.0/24,2001:db8::/64".
+// It can be assigned to Pool.Sources.
 type Prefixes []netip.Prefix
 
-// String returns the list as UnmarshalText reads it. Each prefix has its length.
+// String returns the list as UnmarshalText reads it. Single addresses have a length too: "192.0.2.1/32".
 func (p Prefixes) String() string {
 	text, _ := p.AppendText(nil)
 	return string(text)
@@ -30,8 +30,8 @@ func (p Prefixes) AppendText(b []byte) ([]byte, error) {
 // MarshalText implements [encoding.TextMarshaler].
 func (p Prefixes) MarshalText() ([]byte, error) { return p.AppendText([]byte{}) }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of prefixes and single addresses with commas
-// between them. The empty text is no prefix.
+// UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of prefixes and single addresses, separated
+// by commas. Spaces around them are ignored. The empty text is the nil list.
 func (p *Prefixes) UnmarshalText(text []byte) error {
 	if strings.TrimSpace(string(text)) == "" {
 		*p = nil

@@ -9,18 +9,18 @@ import (
 	"github.com/ephemera-go/ephemera/internal/waiting"
 )
 
-// Quota is one of the quotas of a Pool.
+// Quota names one of the quotas of a Pool. The zero Quota is none of them.
 type Quota uint8
 
-// The quotas. The zero Quota is none of them.
+// The quotas.
 const (
-	noQuota Quota = iota
-	QuotaTuples
-	QuotaPerDestination
-	QuotaPerOwner
+	noQuota             Quota = iota
+	QuotaTuples               // Pool.MaxTuples
+	QuotaPerDestination       // Pool.MaxPerDestination
+	QuotaPerOwner             // Pool.MaxPerOwner
 )
 
-// String returns the name of the field of Pool: "MaxTuples".
+// String returns the name of the field of Pool, such as "MaxTuples".
 func (q Quota) String() string {
 	switch q {
 	case QuotaTuples:
@@ -33,46 +33,47 @@ func (q Quota) String() string {
 	return "no quota"
 }
 
-// quota is MaxTuples and MaxPerOwner. They tie all destinations together, so a Pool that has one of them has one
-// lock, mu, in place of those of its shards. So nothing happens between the release of a tuple and its being given to
-// somebody else, there is no order of locks to keep, and nobody who waits needs to hold a part of what it waits for.
+// quota is MaxTuples and MaxPerOwner. They concern all destinations, so a Pool that has one of them has a single lock,
+// mu, in place of those of its shards. So a tuple goes from a release to a waiter in one step, and there is no order of
+// locks to keep.
 //
-// What somebody waits for may be the pool's quota, the owner's, or the destination. Each flow waits for one that is
-// used up: in its owner's line for either quota, in its destination's line otherwise. Whenever one of them is no
-// longer used up, those in line for it are tried in order of arrival, until it is used up again or nobody is left:
-// each is served, or moves to the line of what stops it now, which is used up. Hence nobody is forgotten; a newcomer
-// finds used up what anybody waits for, so none barges in; and it ends, because a flow that moves to its
-// destination's line stays there while the quotas last.
+// A waiter may wait for the pool's quota, for the owner's quota, or for the destination. Each flow waits for one that
+// is used up: in its owner's line for either quota, else in its destination's line. When one of them is no longer used
+// up, the flows in line for it are tried in order of arrival, until it is used up again or no flow is left. Each is
+// served, or moves to the line of what stops it now. Three things follow:
 //
-// One flow is served or moves in O(log n). Most releases serve one and move none; how many move by one release has no
-// better bound than their number, but each must move back before it can move again.
+//   - No flow is forgotten, because what it waits for is used up.
+//   - No newcomer overtakes a waiter, because it finds used up what that waits for.
+//   - The serving ends, because a flow that moves to its destination's line stays there while the quotas last.
+//
+// To serve or to move one flow takes O(log n). Most releases serve one and move none. One release may move all of them,
+// but each must move back before it can move again.
 type quota struct {
 	mu       sync.Mutex
 	shards   *[shards]shard
-	max      int // MaxTuples, and
+	max      int // MaxTuples, or MaxInt
 	perOwner int // MaxPerOwner, or MaxInt
-	held     int // in use or retired, and
-	rest     int // retired
+	held     int // tuples in use or retired
+	rest     int // retired tuples
 	owners   shrink.Map[string, *owner]
-	ready    shrink.Heap[*owner] // those who wait and are below MaxPerOwner
+	ready    shrink.Heap[*owner] // the owners that wait and are below MaxPerOwner
 	room     room                // all who wait for the quotas
-	awake    bool                // whether that is anybody, as the shards know it
+	awake    bool                // whether anybody does, as the shards know it
 }
 
-// owner is somebody who holds tuples, if there is a MaxPerOwner, or waits for a quota. That of requests without an
-// owner waits only.
+// owner is an owner who holds tuples, if there is a MaxPerOwner, or who waits for a quota. The owner "" only waits.
 type owner struct {
 	name    string
-	held    int   // in use or retired, and
-	retired int   // retired
+	held    int   // tuples in use or retired
+	retired int   // retired tuples
 	line    *line // who waits for either quota
-	at      int   // in ready; negative if it is not
+	at      int   // its index in ready; negative if it is not there
 }
 
-// Before orders the owners by who of them came first.
+// Before orders the owners by the arrival of their first waiters.
 func (o *owner) Before(other *owner) bool { return o.line.Head().Before(other.line.Head()) }
 
-// Place is where ready notes the index of the owner.
+// Place returns where ready stores the index of the owner.
 func (o *owner) Place() *int { return &o.at }
 
 // ownedTuple names a tuple that has an owner.
@@ -95,7 +96,8 @@ func newQuota(p *Pool) *quota {
 	return q
 }
 
-// owner returns the owner of this name, who must be about to hold something or to wait.
+// owner returns the owner of this name, a new one if there is none. The caller must be about to make it hold something
+// or wait.
 func (q *quota) owner(name string) *owner {
 	o := q.owners.Get(name)
 	if o == nil {
@@ -106,7 +108,7 @@ func (q *quota) owner(name string) *owner {
 	return o
 }
 
-// stops says which quota keeps an owner from holding one more tuple, noQuota if none does.
+// stops returns the quota that keeps an owner from holding one more tuple, noQuota if none does.
 func (q *quota) stops(owner string) Quota {
 	switch o := q.owners.Get(owner); {
 	case o != nil && o.held >= q.perOwner:
@@ -117,7 +119,8 @@ func (q *quota) stops(owner string) Quota {
 	return noQuota
 }
 
-// place puts o, of whom something has changed, where it belongs.
+// place adds o to ready, moves it there or removes it, after o has changed. It forgets an owner without tuples and
+// waiters.
 func (q *quota) place(o *owner) {
 	switch ready, is := !o.line.IsEmpty() && o.held < q.perOwner, o.at >= 0; {
 	case ready && is:
@@ -140,7 +143,7 @@ func (q *quota) place(o *owner) {
 	}
 }
 
-// took counts a tuple that has come to be held.
+// took counts a tuple that was free.
 func (q *quota) took(sh *shard, a *ask, h held.Hold) {
 	q.held++
 	if q.perOwner < math.MaxInt && a.Owner != "" {
@@ -151,7 +154,7 @@ func (q *quota) took(sh *shard, a *ask, h held.Hold) {
 	}
 }
 
-// retired counts a tuple that is no longer in use, and still held.
+// retired counts a tuple that was in use and is retired now.
 func (q *quota) retired(sh *shard, key held.Key, h held.Hold) {
 	q.rest++
 	if o := sh.owned.Get(ownedTuple{key, h}); o != nil {
@@ -175,7 +178,8 @@ func (q *quota) freed(sh *shard, key held.Key, h held.Hold, was held.State) {
 	}
 }
 
-// next returns who came first of those whom the quotas need not stop; nil if there is nobody.
+// next returns the flow that came first among those that wait for the quotas and that the quotas no longer stop. It
+// returns nil if there is none.
 func (q *quota) next() *flow {
 	if q.held >= q.max || len(q.ready) == 0 {
 		return nil
@@ -183,8 +187,8 @@ func (q *quota) next() *flow {
 	return q.ready[0].line.Head()
 }
 
-// serveNext serves the first of those whom the quotas need not stop, or has it and all of its flow wait for their
-// destination. It fails if there is nobody.
+// serveNext serves the first waiter of next, or moves the flow to the line of its destination. It returns false if
+// there is no next.
 func (q *quota) serveNext() bool {
 	f := q.next()
 	if f == nil {
@@ -193,7 +197,7 @@ func (q *quota) serveNext() bool {
 	w := f.First()
 	sh, a := w.Ask.sh, &w.Ask.ask
 	pl := sh.plan.Load()
-	if pl.refusal(a, a.dst()) == nil { // else the sources have changed, and may change again
+	if pl.refusal(a, a.dst()) == nil { // else the sources have changed: the flow waits until they change again
 		if h, ok := sh.acquire(sh.held.Find(a.Key, a.Hash), a, pl); ok {
 			grant(f, h, pl)
 			return true
@@ -203,13 +207,13 @@ func (q *quota) serveNext() bool {
 	return true
 }
 
-// serve serves all whom the quotas need not stop.
+// serve serves all waiters that the quotas no longer stop.
 func (q *quota) serve() {
 	for q.serveNext() {
 	}
 }
 
-// settle frees what has cooled down anywhere.
+// settle frees what has cooled down in any shard.
 func (q *quota) settle() {
 	t := now()
 	for i := range q.shards {

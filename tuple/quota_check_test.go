@@ -6,7 +6,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// check walks all that the quotas count. It needs the lock.
+// check compares the quotas with what the shards hold. The caller must hold the lock.
 func (q *quota) check() error {
 	all, retired, waiting := 0, 0, 0
 	of, ofRetired := map[*owner]int{}, map[*owner]int{}
@@ -30,7 +30,8 @@ func (q *quota) check() error {
 	for name, o := range q.owners.All() {
 		switch {
 		case o.name != name || o.held != of[o] || o.retired != ofRetired[o]:
-			return fmt.Errorf("owner %q holds %d, %d of them retired, counted %d and %d", name, of[o], ofRetired[o], o.held, o.retired)
+			return fmt.Errorf("owner %q holds %d, %d of them retired, counted %d and %d",
+				name, of[o], ofRetired[o], o.held, o.retired)
 		case o.held == 0 && o.line.IsEmpty():
 			return fmt.Errorf("owner %q holds nothing, waits for nothing and is still there", name)
 		case o.held < q.perOwner && !o.line.IsEmpty():
@@ -48,9 +49,11 @@ func (q *quota) check() error {
 	}
 	switch {
 	case all != q.held || retired != q.rest || len(of) > 0:
-		return fmt.Errorf("the quota counts %d held, %d of them retired, the shards %d and %d; %d owners are unknown", q.held, q.rest, all, retired, len(of))
+		return fmt.Errorf("the quota counts %d held, %d of them retired, the shards %d and %d; %d owners are unknown",
+			q.held, q.rest, all, retired, len(of))
 	case len(q.ready) != ready || inLine != q.room.Len() || inLine > waiting:
-		return fmt.Errorf("%d owners are ready, counted %d; %d of %d wait for the quotas, counted %d", len(q.ready), ready, inLine, waiting, q.room.Len())
+		return fmt.Errorf("%d owners are ready, counted %d; %d of %d wait for the quotas, counted %d",
+			len(q.ready), ready, inLine, waiting, q.room.Len())
 	case q.next() != nil:
 		return fmt.Errorf("the quotas have room, and %q waits for them", q.ready[0].name)
 	case q.awake != (q.room.Len() > 0):

@@ -20,7 +20,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// quotaLinearModel is two destinations with two tuples each, numbered from 0 on, of which so many may be held. An
+// quotaLinearModel is the sequential model of two destinations with two tuples each, numbered from 0, under a quota. An
 // acquire names the destination.
 func quotaLinearModel(most int) porcupine.Model {
 	return porcupine.Model{
@@ -41,7 +41,7 @@ func quotaLinearModel(most int) porcupine.Model {
 	}
 }
 
-// An acquire fails over a quota only if at some instant it was used up, whatever happens under other locks.
+// A quota refuses an acquire only if at some instant it was used up, whatever happens under other locks.
 func TestQuotasAreLinearizable(t *testing.T) {
 	dsts := []netip.AddrPort{dstN(0), dstN(1)}
 	number := func(u tuple.Tuple) int { return 2*slices.Index(dsts, u.Dst()) + int(u.Src().Port()) - 5000 }
@@ -104,10 +104,11 @@ func TestQuotasAreLinearizable(t *testing.T) {
 	}
 }
 
-// What each owner holds, and all of them, is counted beside the pool; it must never be more than the quota.
+// The test counts what each owner and all of them hold. It must never be more than the quota.
 func TestQuotasAreNeverExceeded(t *testing.T) {
 	p := &tuple.Pool{
-		Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 5002), MaxTuples: 9, MaxPerOwner: 4, MaxPerDestination: 5, MaxWaiters: 5,
+		Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 5002),
+		MaxTuples: 9, MaxPerOwner: 4, MaxPerDestination: 5, MaxWaiters: 5,
 	}
 	dsts := []netip.AddrPort{dstN(0), dstN(1), dstN(2)}
 	held := newOwners(p, 2, dsts...)
@@ -136,7 +137,8 @@ func TestQuotasAreNeverExceeded(t *testing.T) {
 			}
 			served.Add(1)
 			if !held.claim(u, who) || of[owner].Add(1) > 4 || all.Add(1) > 9 || ofDst[dst].Add(1) > 5 {
-				assert.Fail(t, "held twice, or over a quota", "%v %d %d %d", u, of[owner].Load(), all.Load(), ofDst[dst].Load())
+				assert.Fail(t, "held twice, or over a quota", "%v %d %d %d",
+					u, of[owner].Load(), all.Load(), ofDst[dst].Load())
 				return
 			}
 			time.Sleep(time.Duration(rng.IntN(3) * 1000))
@@ -164,9 +166,13 @@ func TestQuotasAreNeverExceeded(t *testing.T) {
 	isEmpty(t, p)
 }
 
-// What it costs to serve one of a thousand who wait, each time a tuple is released.
+// The cost to serve one of a thousand waiters when a tuple is released.
 func BenchmarkReleaseWhileAThousandWait(b *testing.B) {
-	for name, p := range map[string]*tuple.Pool{"none": {}, "MaxPerOwner": {MaxPerOwner: 2}, "MaxTuples": {MaxTuples: 8}} {
+	for name, p := range map[string]*tuple.Pool{
+		"none":        {},
+		"MaxPerOwner": {MaxPerOwner: 2},
+		"MaxTuples":   {MaxTuples: 8},
+	} {
 		for _, dsts := range []int{1, 1000} {
 			if dsts > 1 && name == "none" {
 				continue
@@ -177,7 +183,8 @@ func BenchmarkReleaseWhileAThousandWait(b *testing.B) {
 				for i := range 1020 {
 					go func() {
 						for n := i; ; n++ {
-							u, err := p.AcquireFor(context.Background(), tuple.Request{Dst: dstN(n % dsts), Owner: fmt.Sprint(i % 10)})
+							r := tuple.Request{Dst: dstN(n % dsts), Owner: fmt.Sprint(i % 10)}
+							u, err := p.AcquireFor(context.Background(), r)
 							if err != nil {
 								return
 							}

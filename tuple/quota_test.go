@@ -18,7 +18,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// waitFor is wait for a request.
+// waitFor is wait for a Request.
 func waitFor(ctx context.Context, p *tuple.Pool, r tuple.Request) <-chan result {
 	done := make(chan result, 1)
 	go func() {
@@ -42,7 +42,7 @@ func ended(t *testing.T) context.Context {
 	return ctx
 }
 
-// Each way in which an acquire fails has an error of its own, and errors.Is finds in it what it is and nothing else.
+// errors.Is finds in the error of an acquire exactly the reasons why it failed.
 func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 	one := alloc.RangeSet(5000, 5000)
 	exhausted := func() *tuple.Pool { return &tuple.Pool{Ports: one} }
@@ -50,7 +50,8 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 	ofOwner := func() *tuple.Pool { return &tuple.Pool{MaxPerOwner: 1} }
 	ofDst := func() *tuple.Pool { return &tuple.Pool{MaxPerDestination: 1} }
 	kinds := []error{
-		tuple.ErrExhausted, tuple.ErrQuota, tuple.ErrQueueFull, tuple.ErrClosed, context.Canceled, context.DeadlineExceeded,
+		tuple.ErrExhausted, tuple.ErrQuota, tuple.ErrQueueFull, tuple.ErrClosed,
+		context.Canceled, context.DeadlineExceeded,
 	}
 	text := func(begin, of string) string {
 		return "the quota is used up: " + begin + " (towards 198.51.100.7:443: at most 1" + of + ", 1 in use)"
@@ -63,21 +64,38 @@ func TestEachErrorIsExactlyWhatItShouldBe(t *testing.T) {
 		want []error
 		text string
 	}{
-		"nothing free":               {pool: exhausted(), want: kinds[:1], text: "no free local port (towards 198.51.100.7:443: 1 in use)"},
-		"over the pool's quota":      {pool: all(), want: kinds[1:2], text: text("MaxTuples", "")},
-		"over an owner's":            {pool: ofOwner(), want: kinds[1:2], text: text("MaxPerOwner", ` of owner "a"`)},
-		"over the destination's":     {pool: ofDst(), want: kinds[1:2], text: text("MaxPerDestination", "")},
-		"queue full":                 {pool: exhausted(), ctx: (*testing.T).Context, none: true, want: []error{kinds[0], kinds[2]}},
-		"queue full at a quota":      {pool: ofOwner(), ctx: (*testing.T).Context, none: true, want: kinds[1:3], text: text("MaxPerOwner: too many are waiting already", ` of owner "a"`)},
-		"queue full of the pool's":   {pool: all(), ctx: (*testing.T).Context, none: true, want: kinds[1:3]},
-		"waited too long":            {pool: exhausted(), ctx: soon, want: []error{kinds[0], kinds[5]}},
-		"waited too long at a quota": {pool: all(), ctx: soon, want: []error{kinds[1], kinds[5]}, text: text("MaxTuples: context deadline exceeded", "")},
+		"nothing free": {
+			pool: exhausted(), want: kinds[:1],
+			text: "no free local port (towards 198.51.100.7:443: 1 in use)",
+		},
+		"over the pool's quota": {pool: all(), want: kinds[1:2], text: text("MaxTuples", "")},
+		"over an owner's":       {pool: ofOwner(), want: kinds[1:2], text: text("MaxPerOwner", ` of owner "a"`)},
+		"over the destination's": {
+			pool: ofDst(), want: kinds[1:2],
+			text: text("MaxPerDestination", ""),
+		},
+		"line full": {
+			pool: exhausted(), ctx: (*testing.T).Context, none: true, want: []error{kinds[0], kinds[2]},
+		},
+		"line full at a quota": {
+			pool: ofOwner(), ctx: (*testing.T).Context, none: true, want: kinds[1:3],
+			text: text("MaxPerOwner: too many are waiting already", ` of owner "a"`),
+		},
+		"line full of the pool's": {pool: all(), ctx: (*testing.T).Context, none: true, want: kinds[1:3]},
+		"waited too long":         {pool: exhausted(), ctx: soon, want: []error{kinds[0], kinds[5]}},
+		"waited too long at a quota": {
+			pool: all(), ctx: soon, want: []error{kinds[1], kinds[5]},
+			text: text("MaxTuples: context deadline exceeded", ""),
+		},
 		"waited for the destination": {pool: ofDst(), ctx: soon, want: []error{kinds[1], kinds[5]}},
 		"ended before":               {pool: all(), ctx: ended, want: kinds[4:5]},
-		"closed":                     {pool: exhausted(), shut: true, want: kinds[3:4], text: "tuple: acquire towards 198.51.100.7:443: the pool is closed"},
-		"closed before the quota":    {pool: all(), shut: true, want: kinds[3:4]},
-		"closed and ended":           {pool: all(), ctx: ended, shut: true, want: kinds[3:4]},
-		"no destination":             {pool: &tuple.Pool{Sources: prefixes("2001:db8::1/128"), MaxTuples: 1}},
+		"closed": {
+			pool: exhausted(), shut: true, want: kinds[3:4],
+			text: "tuple: acquire: the pool is closed (towards 198.51.100.7:443)",
+		},
+		"closed before the quota": {pool: all(), shut: true, want: kinds[3:4]},
+		"closed and ended":        {pool: all(), ctx: ended, shut: true, want: kinds[3:4]},
+		"no destination":          {pool: &tuple.Pool{Sources: prefixes("2001:db8::1/128"), MaxTuples: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -149,7 +167,7 @@ func TestQuotasCountUntilATupleHasCooledDown(t *testing.T) {
 	}
 }
 
-// A crawler that wants two connections a site has them, however many are cooling down.
+// A crawler that wants two connections to each site gets them, however many are cooling down.
 func TestMaxPerDestinationCountsWhatIsInUse(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/31"), MaxPerDestination: 2, ReuseRetired: reuse}
@@ -169,18 +187,19 @@ func TestMaxPerDestinationCountsWhatIsInUse(t *testing.T) {
 			waiting <- third
 		}()
 		require.Eventually(t, func() bool { return p.Usage(web).Waiting == 1 }, time.Minute, time.Millisecond)
-		require.True(t, p.Retire(first, time.Minute), "this serves whoever waits")
+		require.True(t, p.Retire(first, time.Minute), "this serves the waiter")
 		require.True(t, p.Release(<-waiting) && p.Release(second))
 		require.NoError(t, p.Check())
 	}
 }
 
-// What has cooled down elsewhere, unnoticed so far, no longer counts.
+// A tuple that has cooled down in another shard no longer counts, even if nothing has noticed it yet.
 func TestQuotaOfThePoolKnowsWhatHasCooledDownAnywhere(t *testing.T) {
 	for _, p := range []*tuple.Pool{{MaxTuples: 300}, {MaxPerOwner: 300}} {
 		synctest.Test(t, func(t *testing.T) {
 			for i := range 300 {
-				require.True(t, p.Retire(acquireFor(t, p, tuple.Request{Dst: dstN(i), Owner: "a"}), time.Minute+time.Duration(i)))
+				u := acquireFor(t, p, tuple.Request{Dst: dstN(i), Owner: "a"})
+				require.True(t, p.Retire(u, time.Minute+time.Duration(i)))
 			}
 			_, err := p.TryAcquireFor(tuple.Request{Dst: web, Owner: "a"})
 			require.ErrorIs(t, err, tuple.ErrQuota)
@@ -193,7 +212,7 @@ func TestQuotaOfThePoolKnowsWhatHasCooledDownAnywhere(t *testing.T) {
 	}
 }
 
-// And wakes who waits, at its very time, whatever shard it is in; no timer is left.
+// A waiter is served at the time when a tuple has cooled down, in whatever shard. No timer is left.
 func TestCooldownAnywhereWakesWhoWaitsForAQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{MaxTuples: 100}
@@ -250,9 +269,12 @@ func TestOwnersAreToldApartAndARequestWithoutOneHasNoQuota(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// A Scope makes one port space of several destinations, and so one quota.
+// Destinations that Scope maps to the same one share one quota.
 func TestQuotaPerDestinationIsPerScope(t *testing.T) {
-	p := &tuple.Pool{MaxPerDestination: 2, Scope: func(dst netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(dst.Addr(), 1) }}
+	p := &tuple.Pool{
+		MaxPerDestination: 2,
+		Scope:             func(dst netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(dst.Addr(), 1) },
+	}
 	first := acquire(t, p, ap("198.51.100.7:443"))
 	acquire(t, p, ap("198.51.100.7:80"))
 	_, err := p.TryAcquire(ap("198.51.100.7:22"))
@@ -261,14 +283,20 @@ func TestQuotaPerDestinationIsPerScope(t *testing.T) {
 	acquire(t, p, ap("198.51.100.7:22"))
 }
 
-// Sources that change give other numbers to what is held; whose it is stays.
+// SetSources changes the numbers of tuples, and keeps their owners.
 func TestOwnersKeepTheirTuplesWhenSourcesChange(t *testing.T) {
-	p := &tuple.Pool{Sources: prefixes("192.0.2.1/32", "192.0.2.8/31"), MaxPerOwner: 6, Ports: alloc.RangeSet(5000, 5005)}
+	p := &tuple.Pool{
+		Sources: prefixes("192.0.2.1/32", "192.0.2.8/31"), MaxPerOwner: 6, Ports: alloc.RangeSet(5000, 5005),
+	}
 	var held []tuple.Tuple
 	for i := range 6 {
 		held = append(held, acquireFor(t, p, tuple.Request{Dst: dstN(i / 3), Owner: "a"}))
 	}
-	for _, list := range [][]string{{"192.0.2.0/32", "192.0.2.4/30", "192.0.2.9/32"}, {"192.0.2.0/24"}, {"10.0.0.0/24"}} {
+	for _, list := range [][]string{
+		{"192.0.2.0/32", "192.0.2.4/30", "192.0.2.9/32"},
+		{"192.0.2.0/24"},
+		{"10.0.0.0/24"},
+	} {
 		require.NoError(t, p.SetSources(sourceList(list...)...))
 		require.NoError(t, p.Check())
 		_, err := p.TryAcquireFor(tuple.Request{Dst: web, Owner: "a"})
@@ -293,7 +321,8 @@ func sourceList(list ...string) (sources []tuple.Source) {
 	return sources
 }
 
-// Who waits for a quota with a source that goes meanwhile waits on, and is served when the source is back.
+// A waiter for a quota asks for a source that SetSources removes. It goes on waiting, and is served when the source is
+// back.
 func TestWaiterWhoseSourceIsGoneHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.1/32", "192.0.2.8/32"), MaxTuples: 1}
@@ -316,7 +345,7 @@ func TestWaiterWhoseSourceIsGoneHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// One who is over its own quota does not hold up those behind; its turn is kept.
+// A waiter whose owner has used up its quota does not hold up those behind it, and keeps its place.
 func TestOwnerOverItsQuotaHoldsUpNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5001), MaxPerOwner: 1}
@@ -358,11 +387,11 @@ func TestNewestOfTheOwnerWithMostMakesRoom(t *testing.T) {
 			require.ErrorIs(t, (<-flood[3]).err, tuple.ErrQueueFull)
 			c := join("c")
 			require.ErrorIs(t, (<-flood[2]).err, tuple.ErrQueueFull)
-			full("b") // has one, and nobody three
+			full("b") // has one, and no owner has three
 			full("flood")
 			d := join("d")
 			require.ErrorIs(t, (<-flood[1]).err, tuple.ErrQueueFull)
-			full("e") // has none, and nobody two
+			full("e") // has none, and no owner has two
 			require.Equal(t, 4, p.Stats().Waiting)
 			require.NoError(t, p.Check())
 			for _, done := range []<-chan result{flood[0], b, c, d} {
@@ -375,7 +404,7 @@ func TestNewestOfTheOwnerWithMostMakesRoom(t *testing.T) {
 	}
 }
 
-// Its newest of all, wherever that one wants to go.
+// The displaced waiter is the newest of its owner, towards whatever destination.
 func TestNewestMakesRoomWhateverItAsksFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{MaxTuples: 1, MaxWaiters: 8}
@@ -404,7 +433,8 @@ func TestCancelledWaitersOfQuotasLeaveNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5001), MaxTuples: 5, MaxPerOwner: 2, MaxPerDestination: 1}
 		for i := range 4 {
-			require.True(t, p.Retire(acquireFor(t, p, tuple.Request{Dst: dstN(i), Owner: fmt.Sprint(i / 2)}), time.Hour))
+			u := acquireFor(t, p, tuple.Request{Dst: dstN(i), Owner: fmt.Sprint(i / 2)})
+			require.True(t, p.Retire(u, time.Hour))
 		}
 		u := acquire(t, p, dstN(4))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -425,7 +455,7 @@ func TestCancelledWaitersOfQuotasLeaveNothingBehind(t *testing.T) {
 				require.ErrorIs(t, got.err, context.Canceled)
 			}
 		}
-		require.NotZero(t, served) // one, and whoever has not left the line when that one gives its tuple back
+		require.NotZero(t, served) // one, and those still in line when that one gives its tuple back
 		require.Zero(t, p.Timers())
 		require.NoError(t, p.Check())
 		time.Sleep(time.Hour)
@@ -441,11 +471,14 @@ func TestQuotaBelowZeroIsAnError(t *testing.T) {
 	}
 }
 
-// Whoever waits at a destination is not forgotten when the serving of it is interrupted by somebody who came before,
-// and whom it has just freed a quota for.
+// To serve a destination may free a quota for a waiter that came earlier and is served first. The waiters of the
+// destination must not be forgotten then.
 func TestNobodyIsForgottenWhenSourcesComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &tuple.Pool{Sources: prefixes("10.0.0.1/32"), Ports: alloc.RangeSet(5000, 5001), MaxPerOwner: 2, ReuseRetired: true}
+		p := &tuple.Pool{
+			Sources: prefixes("10.0.0.1/32"), Ports: alloc.RangeSet(5000, 5001),
+			MaxPerOwner: 2, ReuseRetired: true,
+		}
 		to := func(dst netip.AddrPort, owner string) tuple.Request { return tuple.Request{Dst: dst, Owner: owner} }
 		held := []tuple.Tuple{acquireFor(t, p, to(web, "a")), acquireFor(t, p, to(web, "a"))}
 		other := tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.2/32"), Ports: alloc.RangeSet(7000, 7000)}
@@ -516,7 +549,9 @@ func TestFairness(t *testing.T) {
 					sum += d
 				}
 				mean := sum / time.Duration(len(list))
-				t.Logf("%-22s %-9s served %6d, mean wait %8v, longest %8v, %.2f of the mean", test.name, who, len(list), mean.Round(time.Millisecond), slices.Max(list).Round(time.Millisecond), float64(slices.Max(list))/float64(mean))
+				most := slices.Max(list)
+				t.Logf("%-22s %-9s served %6d, mean wait %8v, longest %8v, %.2f of the mean", test.name, who, len(list),
+					mean.Round(time.Millisecond), most.Round(time.Millisecond), float64(most)/float64(mean))
 			}
 			for i, list := range waits {
 				waits[i] = list[len(list)/2:] // the steady state

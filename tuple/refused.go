@@ -4,8 +4,8 @@ import (
 	"time"
 )
 
-// refused returns the error of an acquire that found nothing for a. The reason is why it did not wait any longer, nil
-// if it did not want to.
+// refused returns the error of an acquire that found nothing for a. The reason is why it stopped waiting, nil for
+// TryAcquire.
 func (sh *shard) refused(a *ask, reason error) error {
 	pl := sh.plan.Load()
 	dst := a.dst()
@@ -15,7 +15,8 @@ func (sh *shard) refused(a *ask, reason error) error {
 		case QuotaPerOwner:
 			o := q.owners.Get(a.Owner)
 			return &QuotaError{
-				Dst: dst, Quota: which, Max: q.perOwner, Owner: a.Owner, InUse: o.held - o.retired, Retired: o.retired, Err: reason,
+				Dst: dst, Quota: which, Max: q.perOwner, Owner: a.Owner,
+				InUse: o.held - o.retired, Retired: o.retired, Err: reason,
 			}
 		case QuotaTuples:
 			return &QuotaError{Dst: dst, Quota: which, Max: q.max, InUse: q.held - q.rest, Retired: q.rest, Err: reason}

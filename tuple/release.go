@@ -7,11 +7,13 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// Reserve takes t into use. It fails if t is in use, retired or taken, or is not a tuple that the Pool could hand
-// out: its source is not in Sources, or its port is not in Ports. It also fails if the Pool is closed.
+// Reserve takes t into use if it is free, and reports whether it did. If t is in use, retired or taken, it returns
+// false and changes nothing. The same holds for a tuple that the Pool does not hand out, because its source is not
+// among the sources or its port is not among the ports, and for a closed Pool. t counts in the quotas, but no quota
+// stops Reserve.
 func (p *Pool) Reserve(t Tuple) bool { return p.ReserveFor(t, "") }
 
-// ReserveFor is Reserve for an owner, in whose MaxPerOwner it counts; "" is nobody.
+// ReserveFor is Reserve for an owner. t counts in the owner's MaxPerOwner. The empty string means no owner.
 func (p *Pool) ReserveFor(t Tuple, owner string) bool {
 	key := p.space(t.dst, t.dstPort)
 	sh, hash := p.ready().shard(key)
@@ -29,7 +31,7 @@ func (p *Pool) ReserveFor(t Tuple, owner string) bool {
 	return ok
 }
 
-// reserve takes a tuple into use. It fails if the tuple is held, or not handed out.
+// reserve takes a tuple into use. It fails if the tuple is not free, or not one that the pool hands out.
 func (sh *shard) reserve(a *ask, h held.Hold, pl *plan) bool {
 	at := sh.held.Find(a.Key, a.Hash)
 	if !pl.Sources(a.Key).HandsOut(h) || at.State(h) != held.Free {
@@ -40,16 +42,20 @@ func (sh *shard) reserve(a *ask, h held.Hold, pl *plan) bool {
 	return true
 }
 
-// Release ends the use of t, which is free at once. It fails if t is not in use; a retired tuple is not. Whoever
-// holds t must give it back once: by the time of a second call t may be somebody else's.
+// Release ends the use of t, which is free at once, and reports whether t was in use. It returns false for a free,
+// retired or taken tuple.
+//
+// Give each tuple back exactly once, by Release, Retire or RetireAs. Nobody may call Release twice: another caller may
+// have acquired t in between, and the second call would end that use.
 func (p *Pool) Release(t Tuple) bool { return p.Retire(t, 0) }
 
-// Retire ends the use of t, which is free after d: for as long as the peer, a NAT or the kernel may remember it
-// (TIME_WAIT). If d is not positive, that is at once. It fails if t is not in use. Under ReuseRetired it may be taken
-// sooner.
+// Retire ends the use of t, lets it cool down for d, and reports whether t was in use. Choose d as long as the peer, a
+// NAT or the kernel may remember the connection (TIME_WAIT). Once d has passed, t is free. If d is zero or negative, t
+// is free at once. Under ReuseRetired an acquire may take t earlier.
 func (p *Pool) Retire(t Tuple, d time.Duration) bool { return p.retire(t, cooling.Firm, max(d, 0)) }
 
-// retire ends the use of t as the kind says. If d is 0, t is free at once. If d is negative, it has no time.
+// retire ends the use of t for the reason k. If d is 0, t is free at once. If d is negative, t never comes free by
+// itself.
 func (p *Pool) retire(t Tuple, k cooling.Kind, d time.Duration) bool {
 	key := p.space(t.dst, t.dstPort)
 	st := p.ready()
@@ -67,14 +73,14 @@ func (p *Pool) retire(t Tuple, k cooling.Kind, d time.Duration) bool {
 	sh.mu.Unlock()
 	if ok && p.Trace != nil {
 		if k == cooling.Taken {
-			d = 0 // nothing of the pool's cools down
+			d = 0 // the pool no longer holds it, which counts as released
 		}
 		p.Trace.ended(pl.tuple(key, h, &t), d)
 	}
 	return ok
 }
 
-// retire ends the use of a tuple as the kind says. It fails if the tuple is not in use.
+// retire ends the use of a tuple for the reason k. It fails if the tuple is not in use.
 func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, d time.Duration, pl *plan) bool {
 	at := sh.held.Find(key, hash)
 	if at.State(h) != held.InUse {
@@ -96,6 +102,6 @@ func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, 
 		q.retired(sh, key, h)
 	}
 	sh.coolDown(key, h, k, d)
-	sh.serveBoth(key, pl) // one in use less is one more for MaxPerDestination, and what is retired may be reused
+	sh.serveBoth(key, pl) // MaxPerDestination allows one more now, and the retired tuple may be reused
 	return true
 }

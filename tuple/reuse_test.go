@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// The one that was retired first has rested longest, though another may come free sooner.
+// The tuple that was retired first is reused, although another one may come free sooner.
 func TestReuseIsInTheOrderOfRetirement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5099), ReuseRetired: true}
@@ -47,7 +47,7 @@ func TestNothingIsReusedUnlessAskedFor(t *testing.T) {
 	require.Equal(t, 1, p.Stats().Retired)
 }
 
-// The end of a rest that was cut short must not end a later use or rest of the same tuple.
+// The end of a cool-down that was cut short must not end a later use or cool-down of the same tuple.
 func TestRestThatWasCutShortFreesNothingLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), ReuseRetired: true}
@@ -57,7 +57,7 @@ func TestRestThatWasCutShortFreesNothingLater(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			require.Equal(t, u, acquire(t, p, web))
 			time.Sleep(10 * time.Second)
-			require.True(t, p.Retire(u, next)) // while the first rest would still go on; one ends when it would
+			require.True(t, p.Retire(u, next)) // within the first cool-down
 			time.Sleep(20*time.Second - 1)
 			require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
 			time.Sleep(next - 20*time.Second)
@@ -69,8 +69,7 @@ func TestRestThatWasCutShortFreesNothingLater(t *testing.T) {
 	})
 }
 
-// More kinds of request than are remembered, each of which finds only what it asks for, behind a crowd of what it
-// does not.
+// There are more kinds of Request than the pool remembers. Each finds its tuple behind many that do not fit.
 func TestReuseFindsWhatEachKindOfRequestAsksFor(t *testing.T) {
 	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5999), ReuseRetired: true}
 	held := map[uint16]tuple.Tuple{}
@@ -98,7 +97,7 @@ func TestReuseFindsWhatEachKindOfRequestAsksFor(t *testing.T) {
 	}
 }
 
-// A tuple that is taken before its time leaves nothing behind, however long it was to rest.
+// A tuple that is reused early leaves nothing in memory, however long its cool-down was.
 func TestMemoryFollowsWhatRestsThoughRestsAreCutShort(t *testing.T) {
 	n := scaled(100_000)
 	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5009), ReuseRetired: true}
@@ -161,11 +160,13 @@ func TestReuseDoesNotAllocateInTheSteadyState(t *testing.T) {
 	}
 }
 
-// All is retired, so that each acquire takes what has rested longest, be it any or out of a few ports behind all the
-// others.
+// All tuples are retired, so each acquire reuses the one that was retired first: of all ports, or of a few that lie
+// behind all the others.
 func BenchmarkTryAcquireReuse(b *testing.B) {
 	for _, n := range []int{100, 60_000} {
-		for name, set := range map[string]alloc.Set{"any": {}, "1": alloc.RangeSet(1024, 1024), "16": alloc.RangeSet(1024, 1039)} {
+		for name, set := range map[string]alloc.Set{
+			"any": {}, "1": alloc.RangeSet(1024, 1024), "16": alloc.RangeSet(1024, 1039),
+		} {
 			b.Run(fmt.Sprintf("retired=%d/ports=%s", n, name), func(b *testing.B) {
 				p := &tuple.Pool{Ports: alloc.RangeSet(1024, uint16(1023+n)), ReuseRetired: true}
 				for _, u := range fill(b, p, web) {

@@ -9,7 +9,7 @@ import (
 
 func (p *Pool) setPorts(set alloc.Set) error {
 	if !p.Ports.IsZero() {
-		return errors.New("tuple: SetPorts: Pool.Ports is set: leave it zero for ports that change")
+		return errors.New("tuple: SetPorts: Pool.Ports is set: leave it zero so that the ports can change")
 	}
 	if set.Len() == 0 {
 		return errors.New("tuple: SetPorts: the set has no port")

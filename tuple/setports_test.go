@@ -59,7 +59,7 @@ func TestSourcesWithPortsOfTheirOwnKeepThem(t *testing.T) {
 	require.True(t, p.HandsOut(own, 6000), "sources that come later have the ports of now")
 }
 
-// Where few ports are left, lanes will not do.
+// With few ports, tuples cannot lie in cells.
 func TestPortsThatAreAddedAreGivenToThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{}
@@ -79,7 +79,7 @@ func TestPortsThatAreAddedAreGivenToThoseWhoWait(t *testing.T) {
 	})
 }
 
-// The host is asked often, and seldom has news.
+// SetPorts is often called with the ports that the pool has already.
 func TestTheSamePortsChangeNothing(t *testing.T) {
 	p := &tuple.Pool{}
 	require.NoError(t, only.SetPorts(p, alloc.RangeSet(1024, 65535)))
@@ -102,7 +102,7 @@ func TestSetPortsSaysWhatIsWrong(t *testing.T) {
 	require.ErrorIs(t, only.SetPorts(p, set), tuple.ErrClosed)
 }
 
-// Ports that go to and fro drain no source twice.
+// Ports that leave and come back do not drain a source twice.
 func TestPortsThatComeBackGoOnWithWhatIsHeld(t *testing.T) {
 	p := &tuple.Pool{}
 	sets := []alloc.Set{alloc.RangeSet(5000, 5009), alloc.RangeSet(5005, 5014), alloc.RangeSet(5012, 5012)}
@@ -125,7 +125,8 @@ func TestPortsThatComeBackGoOnWithWhatIsHeld(t *testing.T) {
 }
 
 func TestHasSourceKnowsTheFamilies(t *testing.T) {
-	v4, mapped4, v6 := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("::ffff:192.0.2.9"), netip.MustParseAddr("::1")
+	v4, v6 := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("::1")
+	mapped4 := netip.MustParseAddr("::ffff:192.0.2.9")
 	has := func(p *tuple.Pool) []bool {
 		return []bool{only.HasSource(p, v4), only.HasSource(p, mapped4), only.HasSource(p, v6)}
 	}
@@ -146,7 +147,7 @@ func TestSlotIsThePoolsOwn(t *testing.T) {
 	require.Nil(t, only.Slot(q).Load())
 }
 
-// Whoever waits with a context that has a deadline is told what others have.
+// The error of a waiter whose deadline passed counts the taken tuples.
 func TestDeadlineErrorCountsWhatOthersHave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, u := onePort(t)
@@ -154,6 +155,7 @@ func TestDeadlineErrorCountsWhatOthersHave(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err := p.Acquire(ctx, web)
-		require.Equal(t, &tuple.ExhaustedError{Dst: web, Taken: 1, Next: 59 * time.Minute, Err: context.DeadlineExceeded}, err)
+		want := &tuple.ExhaustedError{Dst: web, Taken: 1, Next: 59 * time.Minute, Err: context.DeadlineExceeded}
+		require.Equal(t, want, err)
 	})
 }

@@ -13,29 +13,29 @@ import (
 	"github.com/ephemera-go/ephemera/internal/shrink"
 )
 
-// shard is a part of the destinations under one lock: what is held towards them, what cools down, and who waits. An
-// acquire takes one lock, and whether a destination has a free port at any source is known exactly.
+// shard is the part of the destinations that one lock guards: what is held towards them, what cools down, and who
+// waits. An acquire takes one lock, and knows exactly whether any source has a free port towards its destination.
 //
-// Its methods need mu, except has. Each operation begins with settle, so that a tuple whose cool-down has passed
-// is free.
+// The caller of a method must hold mu, except for has. Each operation begins with settle, which frees the tuples whose
+// cool-down has passed.
 //
-// What every operation writes, the lock and the counts, begins a cache line. What most only read lies in other lines,
-// and no two shards share one. Two cores that take turns wait for each line that both write.
+// The fields that every operation writes, the lock and the counts, begin a cache line. Fields that most operations only
+// read lie in other lines, and no two shards share a line. Two cores that write the same line wait for each other.
 type shard struct {
 	held held.Table
-	due  atomic.Int64 // when the first of the retired or taken comes free; never if none does
+	due  atomic.Int64 // when the first retired or taken tuple comes free; never if none does
 	plan atomic.Pointer[plan]
-	mu   *sync.Mutex // own or, where quotas tie the shards together, the one of them all
+	mu   *sync.Mutex // own or, if there is a quota, that of the quota
 	_    [(cacheLine - (unsafe.Sizeof(held.Table{})+8+2*wordSize)%cacheLine) % cacheLine]byte
 
 	own   sync.Mutex
 	inUse int
-	wake  *time.Timer // set only while somebody waits and something comes free by itself
+	wake  *time.Timer // set only while somebody waits and a tuple comes free by itself
 	cool  cooling.Queue[held.Key, class]
-	next  map[held.Key]int64             // what cool.NextOf said, as long as it is right
-	waits hall                           // who waits
-	lines shrink.Map[held.Key, *line]    // those of them who wait for a destination
-	owned shrink.Map[ownedTuple, *owner] // whose the tuples are, if there is a MaxPerOwner
+	next  map[held.Key]int64             // answers of cool.NextOf that are still right
+	waits hall                           // all waiters
+	lines shrink.Map[held.Key, *line]    // the waiters for a destination
+	owned shrink.Map[ownedTuple, *owner] // the owners of tuples, if there is a MaxPerOwner
 	_     [cacheLine - (countsSize+coolingSize+2*wordSize+3*mapSize)%cacheLine]byte
 }
 
@@ -47,23 +47,23 @@ const (
 	mapSize     = unsafe.Sizeof(shrink.Map[int, int]{})
 )
 
-// class is what a request asks for, less its destination and owner: requests of one class fit the same tuples.
+// class is what a request asks for besides its destination and owner. The same tuples fit all requests of a class.
 type class struct {
 	src   held.Addr
 	ports *ports.Allowed
 }
 
-// epoch is where the clock of a Pool starts.
+// epoch is the time 0 of now.
 var epoch = time.Now()
 
-// never is the end of time: what is taken without a time comes free then.
+// never is after all other times. A tuple that is taken without a time has it.
 const never = cooling.Never
 
 func now() int64 { return int64(time.Since(epoch)) }
 
 // settle frees what has cooled down, and gives it to those who wait for it.
 func (sh *shard) settle(pl *plan) {
-	if sh.due.Load() != never { // else without a look at the clock
+	if sh.due.Load() != never { // else it need not read the clock
 		sh.freeDue(pl)
 	}
 }
@@ -80,14 +80,14 @@ func (sh *shard) freeDue(pl *plan) {
 	sh.setDue()
 }
 
-// setDue tells those who read without the lock when to take it.
+// setDue stores when the next tuple comes free, for readers without the lock.
 func (sh *shard) setDue() {
 	if due := sh.cool.Next(); due != sh.due.Load() {
 		sh.due.Store(due)
 	}
 }
 
-// coolDown has a tuple come free by itself after d, never if d is negative.
+// coolDown makes a tuple come free by itself after d, never if d is negative.
 func (sh *shard) coolDown(key held.Key, h held.Hold, k cooling.Kind, d time.Duration) {
 	until := sh.cool.Add(key, uint64(h), k, now(), d)
 	if next, known := sh.next[key]; known {
@@ -105,7 +105,7 @@ func (sh *shard) took(a *ask, h held.Hold, pl *plan) {
 	}
 }
 
-// free frees a tuple that is held, and gives it to whoever waits for it.
+// free frees a tuple that is held, and gives it to the first waiter that can use it.
 func (sh *shard) free(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	sh.release(key, at, h, pl)
 	if pl.quota != nil || sh.waits.Len() > 0 {
@@ -113,7 +113,7 @@ func (sh *shard) free(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	}
 }
 
-// release frees a tuple that is held, and serves nobody.
+// release frees a tuple that is held. It serves no waiter.
 func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	was := at.Free(h, &pl.Rules)
 	if was != held.InUse {
@@ -124,7 +124,7 @@ func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	}
 }
 
-// mostNext bounds for how many destinations a shard remembers when the first of their tuples comes free.
+// mostNext limits for how many destinations a shard remembers when their first tuple comes free.
 const mostNext = 64
 
 // comesFree returns when the first of the retired or taken tuples towards a destination comes free, never if none does.
@@ -140,21 +140,21 @@ func (sh *shard) comesFree(key held.Key) int64 {
 	return next
 }
 
-// has is Contains without the lock. It does not always know: see held.Look, and not when something has just cooled
-// down.
+// has is Contains without the lock. It does not always know: see held.Look for when. It does not know either when a
+// tuple has just cooled down.
 func (sh *shard) has(key held.Key, hash uint64, t *Tuple) (is, known bool) {
-	due := sh.due.Load() // first: it must not be that of what is left when another call has freed the tuple
+	due := sh.due.Load() // first, because another call may free the tuple, and due is then that of the others
 	look := sh.held.Begin(key)
 	h, ok := sh.plan.Load().Sources(key).Find(t.src, t.srcPort)
 	if !ok {
 		return false, true
 	}
 	is, known = look.Contains(key, hash, h)
-	if !known || due != never && is && due <= now() { // is last: it is hard to predict
+	if !known || due != never && is && due <= now() { // is comes after due because its branch is hard to predict
 		return false, false
 	}
 	return is, true
 }
 
-// saturate returns n as an int, the highest one if it does not fit.
+// saturate returns n as an int, math.MaxInt if it does not fit.
 func saturate(n uint64) int { return int(min(n, math.MaxInt)) }

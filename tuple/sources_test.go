@@ -83,7 +83,7 @@ func TestFullSourceIsSkipped(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// Nothing but the one tuple that comes free is there to be found, wherever it is and whoever's turn it is.
+// An acquire finds the only free tuple, wherever it is and whichever source is next.
 func TestOneFreePortAmongManyFullSourcesIsFound(t *testing.T) {
 	for _, test := range []struct {
 		sources []string
@@ -128,15 +128,21 @@ func TestOneFreePortAmongManyFullSourcesIsFound(t *testing.T) {
 
 func TestOverlappingPrefixesAreCountedOnce(t *testing.T) {
 	p := &tuple.Pool{
-		Sources: prefixes("192.0.2.4/30", "192.0.2.5/32", "192.0.2.0/29", "192.0.2.0/32", "192.0.2.7/32", "::ffff:192.0.2.0/126", "192.0.2.8/32"),
-		Ports:   alloc.RangeSet(5000, 5000),
+		Sources: prefixes(
+			"192.0.2.4/30", "192.0.2.5/32", "192.0.2.0/29", "192.0.2.0/32",
+			"192.0.2.7/32", "::ffff:192.0.2.0/126", "192.0.2.8/32",
+		),
+		Ports: alloc.RangeSet(5000, 5000),
 	}
 	require.Len(t, fill(t, p, web), 9)
 }
 
-// Past the bound of a prefix that is too wide to enumerate, an offset must not wrap into another prefix's numbers.
+// An address past the first 2^32 of a prefix must not get a number of another prefix.
 func TestWidePrefixHandsOutItsFirst32Bits(t *testing.T) {
-	p := &tuple.Pool{Sources: prefixes("2001:db8::/127", "2001:db8:1::/64", "2001:db8:2::/48"), Ports: alloc.RangeSet(5000, 5000)}
+	p := &tuple.Pool{
+		Sources: prefixes("2001:db8::/127", "2001:db8:1::/64", "2001:db8:2::/48"),
+		Ports:   alloc.RangeSet(5000, 5000),
+	}
 	for s, want := range map[string]bool{
 		"2001:db8::1":                      true,
 		"2001:db8::2":                      false,
@@ -164,7 +170,7 @@ func TestWidePrefixHandsOutItsFirst32Bits(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// The sources of a Pool have numbers of 48 bits, and 65,536 of the widest prefixes use them up.
+// The numbers of sources have 48 bits, so 65,536 prefixes with 2^32 addresses use them up.
 func TestManyWidePrefixes(t *testing.T) {
 	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
 	raw := netip.MustParseAddr("2001:db8::").As16()
@@ -186,7 +192,8 @@ func TestManyWidePrefixes(t *testing.T) {
 	require.NoError(t, p.Check())
 
 	_, err := (&tuple.Pool{Sources: more}).TryAcquire(web6)
-	require.ErrorContains(t, err, "65537 IPv6 prefixes")
+	require.ErrorContains(t, err, "too many IPv6 addresses: want at most 65536 prefixes with 2^32 addresses or more: "+
+		"65537 IPv6 prefixes")
 }
 
 func TestSourcesOfAWidePrefixAreSpreadOverAllOfIt(t *testing.T) {
@@ -200,7 +207,7 @@ func TestSourcesOfAWidePrefixAreSpreadOverAllOfIt(t *testing.T) {
 	chiSquare(t, counts, "first bits of the source")
 }
 
-// One destination uses all sources evenly even when what is held comes and goes.
+// A destination uses all sources evenly, also while tuples come and go.
 func TestSourcesAreUsedEvenly(t *testing.T) {
 	rng := seeded(t, 22, 1)
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/28"), Ports: alloc.RangeSet(5000, 5099)}
@@ -229,7 +236,7 @@ func TestSourcesAreUsedEvenly(t *testing.T) {
 	}
 }
 
-// A lane that is free may still say whose turn it was, though that source is gone.
+// A free cell may still hold the number of the source used last, although that source is gone.
 func TestSourcesMayBeReplacedTwiceWhileAFewTuplesAreHeld(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
 	keep, gone := acquire(t, p, web), acquire(t, p, web)

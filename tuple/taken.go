@@ -8,7 +8,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// What others have, and what is retired because the kernel still holds it: see access.Methods.
+// Methods for tuples that others have, and for those that are retired because the kernel still holds them.
+// access.Methods documents them.
 
 func (p *Pool) retireForKernel(t Tuple, d time.Duration) bool {
 	return p.retire(t, cooling.Kernel, max(d, 0))
@@ -66,14 +67,14 @@ func (sh *shard) claim(a *ask, h held.Hold, pl *plan) (was State, ok bool) {
 		return State(stood), false
 	}
 	if len(sh.removeIf(a.Key, func(other held.Hold, _ int64) bool { return other == h })) == 0 {
-		return State(stood), false // it is retired by policy
+		return State(stood), false // a cool-down of the user's, which the kernel cannot end
 	}
 	at.Reuse(h, &pl.Rules)
 	if q := pl.quota; q != nil && stood == held.Retired {
 		q.freed(sh, a.Key, h, held.Retired)
 	}
 	sh.took(a, h, pl)
-	sh.serveBoth(a.Key, pl) // the quota may have been another owner's
+	sh.serveBoth(a.Key, pl) // the tuple may have counted for another owner
 	return State(stood), true
 }
 
@@ -89,7 +90,7 @@ func (p *Pool) free(t Tuple) bool {
 	}
 	sh.settle(pl)
 	if sh.held.Find(key, hash).State(h) < held.Retired {
-		return false // without looking through all that is retired
+		return false // to look through all retired tuples takes long
 	}
 	return sh.freeIf(key, hash, func(other held.Hold, _ int64) bool { return other == h }, pl) > 0
 }
@@ -107,8 +108,8 @@ func (p *Pool) freeUnless(dst netip.AddrPort, age time.Duration, isHeld func(Tup
 	}, pl)
 }
 
-// freeIf frees the tuples towards key that drop is true for, among those that are retired for the kernel or taken.
-// Those who wait are served when all of them are free, so that nobody is given a retired one instead.
+// freeIf frees those tuples towards key that are retired for the kernel or taken, and for which drop is true. It serves
+// waiters only when all of these are free, so that none is given a retired tuple instead.
 func (sh *shard) freeIf(key held.Key, hash uint64, drop func(h held.Hold, began int64) bool, pl *plan) int {
 	list := sh.removeIf(key, drop)
 	for _, h := range list {
@@ -120,7 +121,8 @@ func (sh *shard) freeIf(key held.Key, hash uint64, drop func(h held.Hold, began 
 	return len(list)
 }
 
-// removeIf ends the time of these tuples: they are neither free nor in use until the caller says which.
+// removeIf removes the same tuples as freeIf from those that cool down, and returns them. The caller must free them or
+// take them into use.
 func (sh *shard) removeIf(key held.Key, drop func(h held.Hold, began int64) bool) (list []held.Hold) {
 	sh.cool.RemoveIf(key, func(h uint64, began int64) bool {
 		if !drop(held.Hold(h), began) {

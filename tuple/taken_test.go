@@ -41,7 +41,8 @@ func TestWhatOthersHoldIsNobodysQuota(t *testing.T) {
 	}
 }
 
-// An owner who claims what another one retired takes it off that one's account, and who waited there is served.
+// If an owner claims a tuple that another owner retired, it no longer counts for that owner, and a waiter of that owner
+// is served.
 func TestClaimServesTheOwnerWhoseTupleItWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{MaxPerOwner: 1}
@@ -62,7 +63,7 @@ func TestTakenTuplesAreNeverReused(t *testing.T) {
 	p := &tuple.Pool{ReuseRetired: true, Ports: alloc.RangeSet(5000, 5009)}
 	all := fill(t, p, web)
 	for i, u := range all[1:] {
-		require.True(t, only.Yield(p, u, time.Duration(i-3)*time.Hour)) // some without a time, one for none
+		require.True(t, only.Yield(p, u, time.Duration(i-3)*time.Hour)) // below 0: without an end; 0: free at once
 	}
 	require.True(t, only.RetireForKernel(p, all[0], time.Hour))
 	got := fill(t, p, web)
@@ -70,7 +71,7 @@ func TestTakenTuplesAreNeverReused(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// What a user retired, or CoolDown says, stays retired though the kernel knows nothing of it.
+// A tuple that a user retired, by Retire or RetireAs, stays retired although the kernel does not hold it.
 func TestACoolDownByPolicyDoesNotEndEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, reuse := range []bool{false, true} {
@@ -85,7 +86,8 @@ func TestACoolDownByPolicyDoesNotEndEarly(t *testing.T) {
 				require.False(t, only.Free(p, u))
 			}
 			require.Equal(t, 1, only.FreeUnless(p, web, 0, func(tuple.Tuple) bool { return false }))
-			require.Equal(t, []tuple.State{tuple.Retired, tuple.Retired, tuple.Free}, []tuple.State{p.State(retired), p.State(ending), p.State(kernel)})
+			require.Equal(t, []tuple.State{tuple.Retired, tuple.Retired, tuple.Free},
+				[]tuple.State{p.State(retired), p.State(ending), p.State(kernel)})
 			time.Sleep(time.Minute)
 			require.Zero(t, p.Stats())
 			require.NoError(t, p.Check())
@@ -93,7 +95,7 @@ func TestACoolDownByPolicyDoesNotEndEarly(t *testing.T) {
 	})
 }
 
-// FreeUnless leaves alone what was retired or taken after the kernel was asked.
+// FreeUnless does not free tuples that were retired or taken after the kernel was asked.
 func TestFreeUnlessKnowsOnlyWhatIsOlderThanTheAnswer(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -114,7 +116,7 @@ func TestFreeUnlessKnowsOnlyWhatIsOlderThanTheAnswer(t *testing.T) {
 	}
 }
 
-// Each of those who wait gets a tuple that is free, those who came first before the others.
+// The waiters get the tuples that become free, in order of arrival.
 func TestFreeUnlessGivesWhatItFreesToThoseWhoWait(t *testing.T) {
 	for _, quota := range []int{0, 4} {
 		synctest.Test(t, func(t *testing.T) {
@@ -145,7 +147,7 @@ func TestFreeUnlessGivesWhatItFreesToThoseWhoWait(t *testing.T) {
 	}
 }
 
-// A pool in which nothing comes free by itself runs no timer, whoever waits.
+// A pool in which nothing comes free by itself runs no timer, even if somebody waits.
 func TestWaitersGetATakenTupleWhenItsTimeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, u := onePort(t)
@@ -171,7 +173,8 @@ func TestUsageTellsWhatOthersHaveFromWhatIsTheirs(t *testing.T) {
 		require.True(t, only.Yield(p, held[0], -1))
 		require.True(t, only.Yield(p, held[1], time.Hour))
 		require.True(t, p.Retire(held[2], time.Minute))
-		require.Equal(t, tuple.Usage{Dst: web, InUse: 1, Retired: 1, Taken: 2, HighWater: 4, Free: 6, At: time.Now()}, p.Usage(web))
+		want := tuple.Usage{Dst: web, InUse: 1, Retired: 1, Taken: 2, HighWater: 4, Free: 6, At: time.Now()}
+		require.Equal(t, want, p.Usage(web))
 		require.Equal(t, tuple.Stats{InUse: 1, Retired: 1, Taken: 2, Destinations: 1}, p.Stats())
 		require.Equal(t, 4, p.HeldFrom(netip.MustParsePrefix("192.0.2.0/24")))
 		require.True(t, p.Contains(held[0]))
@@ -204,7 +207,7 @@ func TestHighWaterIsNotThatOfOthers(t *testing.T) {
 	require.Equal(t, 1, p.Usage(web).HighWater)
 }
 
-// Sources and ports come and go, and what others have stays what it is.
+// Taken tuples stay taken while sources and ports come and go.
 func TestTakenTuplesOutliveTheirSource(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.1/32", "192.0.2.2/32")}
 	held := hold(t, p, web, nil, 4)
@@ -224,19 +227,28 @@ func TestTakenTuplesOutliveTheirSource(t *testing.T) {
 	isEmpty(t, p)
 }
 
-// A tuple handed in is named as it was handed out, and held is asked for it as All names it.
+// Methods accept a tuple as it was handed out. FreeUnless calls held with the tuple as All names it.
 func TestFreeUnlessNamesTuplesAsAllDoes(t *testing.T) {
-	for _, scope := range []func(netip.AddrPort) netip.AddrPort{nil, func(netip.AddrPort) netip.AddrPort { return web }} {
+	for _, scope := range []func(netip.AddrPort) netip.AddrPort{
+		nil,
+		func(netip.AddrPort) netip.AddrPort { return web },
+	} {
 		p := &tuple.Pool{Scope: scope}
 		u := acquire(t, p, dstN(1))
-		require.True(t, only.Yield(p, tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), u.Src().Port()), dstN(1)), -1))
+		from := func(src string) tuple.Tuple {
+			return tuple.From(netip.AddrPortFrom(netip.MustParseAddr(src), u.Src().Port()), dstN(1))
+		}
+		require.True(t, only.Yield(p, from("192.0.2.1"), -1))
 		var want, asked []tuple.Tuple
 		for u := range p.All() {
 			want = append(want, u)
 		}
-		require.Zero(t, only.FreeUnless(p, dstN(1), 0, func(u tuple.Tuple) bool { asked = append(asked, u); return true }))
+		require.Zero(t, only.FreeUnless(p, dstN(1), 0, func(u tuple.Tuple) bool {
+			asked = append(asked, u)
+			return true
+		}))
 		require.Equal(t, want, asked)
-		require.True(t, only.Free(p, tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), u.Src().Port()), dstN(1))))
+		require.True(t, only.Free(p, from("192.0.2.2")))
 		isEmpty(t, p)
 	}
 }
@@ -270,7 +282,7 @@ func TestWatchTellsOfUsesThatEndForOthers(t *testing.T) {
 	require.False(t, w.Ended(stays))
 }
 
-// Tuples that the kernel says are free at as many times as there are tuples leave nothing behind.
+// Tuples that are freed each at another time leave nothing in memory.
 func TestFreeUnlessLeavesNothingBehind(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		p := &tuple.Pool{ReuseRetired: reuse}
@@ -298,7 +310,7 @@ func TestFreeUnlessLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Many at once, with sources and ports that change: each use ends once, and nothing is held twice.
+// Many goroutines, while sources and ports change: each use ends once, and no tuple is held twice.
 func TestOthersComeAndGoWhileThePoolIsInUse(t *testing.T) {
 	for _, quota := range []int{0, 40} {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/31"), MaxPerOwner: quota}
@@ -315,7 +327,8 @@ func TestOthersComeAndGoWhileThePoolIsInUse(t *testing.T) {
 			}
 			for range scaled(5000) {
 				dst := dsts[rng.IntN(2)]
-				named := tuple.KeyFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(2))}), dst).Tuple(uint16(5000 + rng.IntN(50)))
+				src := netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(2))})
+				named := tuple.KeyFrom(src, dst).Tuple(uint16(5000 + rng.IntN(50)))
 				switch n := rng.IntN(20); {
 				case n < 8:
 					if u, err := p.TryAcquireFor(tuple.Request{Dst: dst, Owner: "a"}); err == nil {

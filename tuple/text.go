@@ -9,14 +9,14 @@ import (
 
 const arrow = "->"
 
-// Parse parses a valid Tuple as String writes it:
+// Parse parses the text that String returns for a valid Tuple:
 //
 //	192.0.2.1:49152->198.51.100.7:443
 //	[2001:db8::1]:49152->[2001:db8::2]:443
 func Parse(s string) (Tuple, error) {
 	t, err := parse(s)
 	if err != nil {
-		return Tuple{}, fmt.Errorf("tuple: parse %q: %w", s, err)
+		return Tuple{}, fmt.Errorf("tuple: parse: %w: %q", err, s)
 	}
 	return t, nil
 }
@@ -39,7 +39,7 @@ func parse(s string) (Tuple, error) {
 	case src.Addr().Unmap().Is4() != dst.Addr().Unmap().Is4():
 		return Tuple{}, errors.New("source and destination are of different address families")
 	case dst.Addr().Unmap().IsUnspecified():
-		return Tuple{}, fmt.Errorf("%v is no destination", dst.Addr())
+		return Tuple{}, errors.New("the destination is the unspecified address")
 	}
 	return t, nil
 }
@@ -48,16 +48,16 @@ func parseEnd(which, s string) (netip.AddrPort, error) {
 	end, err := netip.ParseAddrPort(s)
 	switch {
 	case err != nil:
-		return end, fmt.Errorf("%s: want address:port or [address]:port: %w", which, err)
+		return end, fmt.Errorf("the %s is not address:port or [address]:port", which)
 	case end.Addr().Zone() != "":
-		return end, fmt.Errorf("%s: a tuple has no zone: leave out %%%s", which, end.Addr().Zone())
+		return end, fmt.Errorf("the %s has a zone, which a tuple does not have: leave it out", which)
 	case end.Port() == 0:
-		return end, fmt.Errorf("%s: 0 names no port", which)
+		return end, fmt.Errorf("the %s has port 0", which)
 	}
 	return end, nil
 }
 
-// MustParse is Parse for text that is known to be right, such as a literal: it panics where Parse fails.
+// MustParse is Parse for text that is known to be right, such as a literal. It panics if Parse fails.
 func MustParse(s string) Tuple {
 	t, err := Parse(s)
 	if err != nil {
@@ -66,8 +66,8 @@ func MustParse(s string) Tuple {
 	return t
 }
 
-// String returns t in the form of Parse, which package net uses in its errors too. That of the zero Tuple is "invalid
-// Tuple".
+// String returns t in the form that Parse reads, which errors of package net use too. It returns "invalid Tuple" for
+// the zero Tuple.
 func (t Tuple) String() string {
 	if t == (Tuple{}) {
 		return "invalid Tuple"
@@ -76,7 +76,7 @@ func (t Tuple) String() string {
 	return string(t.Dst().AppendTo(b))
 }
 
-// AppendText implements [encoding.TextAppender]. The zero Tuple is the empty text.
+// AppendText implements [encoding.TextAppender]. It appends what String returns, and nothing for the zero Tuple.
 func (t Tuple) AppendText(b []byte) ([]byte, error) {
 	if t == (Tuple{}) {
 		return b, nil
@@ -101,8 +101,8 @@ func (t *Tuple) UnmarshalText(text []byte) error {
 	return err
 }
 
-// String returns k in the form of a Tuple without a source port: "192.0.2.1->198.51.100.7:443". That of the zero Key is
-// "invalid Key".
+// String returns k in the form of a Tuple without a source port: "192.0.2.1->198.51.100.7:443". It returns "invalid
+// Key" for the zero Key.
 func (k Key) String() string {
 	if k == (Key{}) {
 		return "invalid Key"

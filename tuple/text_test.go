@@ -3,6 +3,7 @@ package tuple_test
 import (
 	"encoding"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -61,35 +62,42 @@ func TestParseUnmaps(t *testing.T) {
 }
 
 func TestParseSaysWhatIsWrong(t *testing.T) {
+	const (
+		arrow       = "no -> between source and destination: "
+		source      = "the source is not address:port or [address]:port: "
+		destination = "the destination is not address:port or [address]:port: "
+		families    = "source and destination are of different address families: "
+		unspecified = "the destination is the unspecified address: "
+	)
 	for s, want := range map[string]string{
-		"":                                         "no ->",
-		"192.0.2.1:49152":                          "no ->",
-		"192.0.2.1:49152-198.51.100.7:443":         "no ->",
-		"->":                                       "source",
-		"192.0.2.1:49152->":                        "destination",
-		"->198.51.100.7:443":                       "source",
-		"192.0.2.1->198.51.100.7:443":              "source",
-		"192.0.2.1:49152->198.51.100.7":            "destination",
-		"192.0.2.1:49152->198.51.100.7:65536":      "destination",
-		"192.0.2.1:49152->198.51.100.7:-1":         "destination",
-		"192.0.2.1:49152->example.com:443":         "destination",
-		"192.0.2.1:0->198.51.100.7:443":            "source: 0 names no port",
-		"192.0.2.1:49152->198.51.100.7:0":          "destination: 0 names no port",
-		"192.0.2.1:49152->0.0.0.0:443":             "0.0.0.0 is no destination",
-		"[::1]:49152->[::]:443":                    ":: is no destination",
-		"192.0.2.1:49152->[::ffff:0.0.0.0]:443":    "no destination",
-		"192.0.2.1:49152->[2001:db8::2]:443":       "address families",
-		"[2001:db8::1]:49152->198.51.100.7:443":    "address families",
-		"[fe80::1%eth0]:1->[fe80::2]:2":            "source: a tuple has no zone: leave out %eth0",
-		"[fe80::1]:1->[fe80::2%7]:2":               "destination: a tuple has no zone: leave out %7",
-		"192.0.2.1:1->198.51.100.7:2->192.0.2.3:3": "destination",
-		" 192.0.2.1:1->198.51.100.7:2":             "source",
-		"192.0.2.1:1->198.51.100.7:2\n":            "destination",
-		"[fe80::1%a->b]:1->[fe80::2]:2":            "source",
+		"":                                         arrow,
+		"192.0.2.1:49152":                          arrow,
+		"192.0.2.1:49152-198.51.100.7:443":         arrow,
+		"->":                                       source,
+		"192.0.2.1:49152->":                        destination,
+		"->198.51.100.7:443":                       source,
+		"192.0.2.1->198.51.100.7:443":              source,
+		"192.0.2.1:49152->198.51.100.7":            destination,
+		"192.0.2.1:49152->198.51.100.7:65536":      destination,
+		"192.0.2.1:49152->198.51.100.7:-1":         destination,
+		"192.0.2.1:49152->example.com:443":         destination,
+		"192.0.2.1:0->198.51.100.7:443":            "the source has port 0: ",
+		"192.0.2.1:49152->198.51.100.7:0":          "the destination has port 0: ",
+		"192.0.2.1:49152->0.0.0.0:443":             unspecified,
+		"[::1]:49152->[::]:443":                    unspecified,
+		"192.0.2.1:49152->[::ffff:0.0.0.0]:443":    unspecified,
+		"192.0.2.1:49152->[2001:db8::2]:443":       families,
+		"[2001:db8::1]:49152->198.51.100.7:443":    families,
+		"[fe80::1%eth0]:1->[fe80::2]:2":            "the source has a zone, ",
+		"[fe80::1]:1->[fe80::2%7]:2":               "the destination has a zone, ",
+		"192.0.2.1:1->198.51.100.7:2->192.0.2.3:3": destination,
+		" 192.0.2.1:1->198.51.100.7:2":             source,
+		"192.0.2.1:1->198.51.100.7:2\n":            destination,
+		"[fe80::1%a->b]:1->[fe80::2]:2":            source,
 	} {
 		u, err := tuple.Parse(s)
-		require.ErrorContains(t, err, want, "%q", s)
-		require.ErrorContains(t, err, "tuple: parse ", "%q", s)
+		require.ErrorContains(t, err, "tuple: parse: "+want, "%q", s)
+		require.ErrorContains(t, err, fmt.Sprintf(": %q", s))
 		require.Zero(t, u)
 		require.Panics(t, func() { tuple.MustParse(s) })
 	}
@@ -111,7 +119,7 @@ func TestTextCodecRoundTripsAndAppends(t *testing.T) {
 	}
 }
 
-// encoding.TextAppender asks for this.
+// The documentation of encoding.TextAppender requires this.
 func TestMarshalTextIsAppendTextOfNothing(t *testing.T) {
 	for _, u := range []tuple.Tuple{{}, tuple.MustParse(texts[0]), tuple.From(netip.AddrPort{}, web)} {
 		marshaled, err := u.MarshalText()

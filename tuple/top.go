@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Top returns the k destinations that hold the most tuples, in use or retired, those that hold the most first, and of
-// those that hold as many the lower address first. It goes through Destinations once, and keeps k.
+// Top returns the k destinations with the most tuples in use or retired, in descending order. If two have as many, the
+// lower address comes first. It goes through Destinations once and keeps k of them.
 func (p *Pool) Top(k int) []Usage {
 	if k <= 0 {
 		return nil
@@ -26,12 +26,12 @@ func (p *Pool) Top(k int) []Usage {
 	return top
 }
 
-// order is the order of Top.
+// order compares as Top sorts.
 func order(u, v Usage) int {
 	return cmp.Or(cmp.Compare(v.InUse+v.Retired, u.InUse+u.Retired), u.Dst.Compare(v.Dst))
 }
 
-// least is a heap with the last in order at its root.
+// least is a heap. Its root is the last in the order of Top.
 type least []Usage
 
 func (h least) Len() int           { return len(h) }

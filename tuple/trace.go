@@ -7,30 +7,31 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// Trace is a set of hooks to run when something happens to the tuples of a Pool. Any particular hook may be nil.
+// Trace is a set of hooks that run when something happens to the tuples of a Pool. Each hook may be nil. Hooks must be
+// safe for concurrent use.
 //
-// Hooks run in the goroutine of the call that they tell of, before it returns and under no lock, so they may use the
-// Pool. They may be called concurrently, and not in the order in which things happened: a tuple may be Acquired by
-// whoever waited for it before the hook Released of the call that gave it back is called. One that panics leaves held
-// what the call held.
+// A hook runs in the goroutine of the call that causes it, before that call returns. It runs under no lock, so it may
+// use the Pool. Hooks of different calls may run in another order than the events: a waiter's Acquired may run before
+// the Released of the call that freed the tuple. If Acquired panics, the tuple stays in use. If WaitStart panics, the
+// call leaves the line and holds nothing.
 //
-// Not everything is a call: a tuple whose cool-down has passed is free without a hook, and SetSources runs none.
+// Some events have no hook: a tuple that has cooled down becomes free without one, and SetSources runs none.
 type Trace struct {
-	// WaitStart is called when an Acquire or AcquireFor begins to wait in line. Acquired or Exhausted follows.
+	// WaitStart runs when Acquire or AcquireFor begins to wait. Acquired or Exhausted follows.
 	WaitStart func(dst netip.AddrPort)
 
-	// Acquired is called when a tuple was taken into use, by an acquire or by Reserve, after a wait of so long. Without
-	// a wait that is 0.
+	// Acquired runs when an acquire or Reserve took a tuple into use. waited is how long it waited, 0 if it did not.
 	Acquired func(t Tuple, waited time.Duration)
 
-	// Exhausted is called when an acquire fails for want of a free tuple, or over a quota: err, which the call returns, Is
-	// ErrExhausted or ErrQuota. If the Pool was closed while it waited, err Is ErrClosed.
+	// Exhausted runs when an acquire fails because no tuple was free or a quota was used up. err is the error of the
+	// call: errors.Is finds ErrExhausted or ErrQuota in it. If the Pool was closed while the call waited, it finds
+	// ErrClosed.
 	Exhausted func(dst netip.AddrPort, err error)
 
-	// Retired is called when a tuple was retired, for so long.
+	// Retired runs when a tuple was retired. d is its cool-down, greater than 0.
 	Retired func(t Tuple, d time.Duration)
 
-	// Released is called when a tuple was released, or retired for no time at all, or turned out to be taken.
+	// Released runs when a tuple was released, retired with a d of 0 or less, or found to be taken.
 	Released func(t Tuple)
 }
 
@@ -40,7 +41,7 @@ func (tr *Trace) acquired(t Tuple, waited time.Duration) {
 	}
 }
 
-// ended tells that the use of t has.
+// ended runs the hook for the end of a use of t.
 func (tr *Trace) ended(t Tuple, d time.Duration) {
 	switch {
 	case d > 0 && tr.Retired != nil:
@@ -50,7 +51,8 @@ func (tr *Trace) ended(t Tuple, d time.Duration) {
 	}
 }
 
-// tuple returns t, which is h in the space key, as the Pool hands it out: without Sources, any source address named it.
+// tuple returns t, which is h in the space key, as the Pool hands it out. Without Sources t may have any source
+// address.
 func (pl *plan) tuple(key held.Key, h held.Hold, t *Tuple) Tuple {
 	return Tuple{pl.Sources(key).At(h.Number()), t.dst, h.Port(), t.dstPort}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// traced makes p say what it traces, once, to the function that it returns.
+// traced makes p record the calls of its hooks. The function returns those since its last call.
 func traced(p *tuple.Pool) (said func() []string) {
 	var mu sync.Mutex
 	var lines []string
@@ -50,7 +50,7 @@ func TestTraceTellsWhatCallsDo(t *testing.T) {
 		_, err := p.TryAcquire(web)
 		require.Equal(t, []string{"exhausted 198.51.100.7:443: " + err.Error()}, said())
 
-		// The source of a tuple handed in does not matter here, and is not what was handed out.
+		// The pool ignores the source of a tuple that it is given, and the hooks name the tuple as it was handed out.
 		require.True(t, p.Retire(tuple.MustParse("10.0.0.1:5000->198.51.100.7:443"), time.Minute))
 		require.False(t, p.Retire(u, time.Minute))
 		require.False(t, p.Release(u))
@@ -64,7 +64,7 @@ func TestTraceTellsWhatCallsDo(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err = p.Acquire(ctx, web)
 		require.Equal(t, []string{"wait 198.51.100.7:443", "exhausted 198.51.100.7:443: " + err.Error()}, said())
-		_, err = p.Acquire(ctx, web) // has ended before
+		_, err = p.Acquire(ctx, web) // ctx has ended before
 		require.Error(t, err)
 		require.Empty(t, said())
 		cancel()
@@ -82,7 +82,7 @@ func TestTraceTellsWhatCallsDo(t *testing.T) {
 	})
 }
 
-// Waiting, giving way and giving up at once: what was acquired and not given back is what is in use.
+// Goroutines wait, are displaced and give up at the same time. The hooks count exactly the tuples in use.
 func TestTraceAddsUpToWhatIsInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Sources: prefixes("192.0.2.0/31"), Ports: alloc.RangeSet(5000, 5004)}
@@ -138,7 +138,7 @@ func TestTraceWithoutHooksChangesNothing(t *testing.T) {
 	require.NoError(t, p.Check())
 }
 
-// A hook that does not return leaves nobody in line, who would be given a tuple for good.
+// A hook that panics or exits its goroutine leaves no waiter in line, which would get a tuple that nobody gives back.
 func TestWaitStartThatPanicsLeavesTheLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p *tuple.Pool
@@ -146,7 +146,7 @@ func TestWaitStartThatPanicsLeavesTheLine(t *testing.T) {
 		for _, given := range []bool{false, true} {
 			p = &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), Trace: &tuple.Trace{WaitStart: func(netip.AddrPort) {
 				if given {
-					require.True(t, p.Release(u)) // it goes to whoever waits
+					require.True(t, p.Release(u)) // it goes to the waiter
 				}
 				panic("hook")
 			}}}

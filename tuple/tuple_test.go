@@ -17,7 +17,7 @@ func TestSizesAreThoseTheDocsPromise(t *testing.T) {
 	require.EqualValues(t, 40, unsafe.Sizeof(tuple.Key{}))
 }
 
-// A line of cache that two cores write in turn costs as much as all the rest of an operation.
+// A cache line that two cores write in turn costs as much as the whole rest of an operation.
 func TestShardWritesToOneCacheLineOfItsOwn(t *testing.T) {
 	require.Zero(t, tuple.ShardSize%64, "two shards share a line")
 	require.Zero(t, tuple.ShardsInAState)
@@ -51,7 +51,8 @@ func TestFromUnmapsAndDropsZones(t *testing.T) {
 	mapped := tuple.From(ap("[::ffff:192.0.2.1]:49152"), ap("[::ffff:198.51.100.7]:443"))
 	require.Equal(t, tuple.From(ap("192.0.2.1:49152"), web), mapped)
 	require.True(t, mapped.Src().Addr().Is4())
-	require.Equal(t, mapped.Key(), tuple.KeyFrom(netip.MustParseAddr("::ffff:192.0.2.1"), ap("[::ffff:198.51.100.7]:443")))
+	require.Equal(t, mapped.Key(),
+		tuple.KeyFrom(netip.MustParseAddr("::ffff:192.0.2.1"), ap("[::ffff:198.51.100.7]:443")))
 
 	zoned := tuple.From(ap("[fe80::1%eth0]:1"), ap("[fe80::2%eth1]:2"))
 	require.Equal(t, tuple.From(ap("[fe80::1]:1"), ap("[fe80::2]:2")), zoned)
@@ -111,7 +112,7 @@ func TestCompareIsATotalOrderThatAgreesWithEquality(t *testing.T) {
 		}
 	}
 	slices.SortFunc(all, tuple.Tuple.Compare)
-	for i := range all { // that it is transitive: the order of the sort holds for all pairs
+	for i := range all { // transitive: the sorted order must hold for all pairs
 		for j := i + 1; j < len(all); j++ {
 			require.LessOrEqual(t, all[i].Compare(all[j]), 0, "%v and %v", all[i], all[j])
 		}
@@ -132,7 +133,8 @@ func TestTuplesAndKeysServeAsMapKeys(t *testing.T) {
 	byTuple, byKey := map[tuple.Tuple]int{}, map[tuple.Key]int{}
 	for port := range uint16(100) {
 		a := tuple.From(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), web)
-		b := tuple.From(netip.AddrPortFrom(netip.MustParseAddr("::ffff:192.0.2.1"), port), ap("[::ffff:198.51.100.7]:443"))
+		src := netip.AddrPortFrom(netip.MustParseAddr("::ffff:192.0.2.1"), port)
+		b := tuple.From(src, ap("[::ffff:198.51.100.7]:443"))
 		byTuple[a]++
 		byTuple[b]++
 		byKey[a.Key()]++
@@ -142,7 +144,8 @@ func TestTuplesAndKeysServeAsMapKeys(t *testing.T) {
 	require.Len(t, byKey, 1)
 }
 
-// randomTuple returns one of either family, or of both, of few different numbers, so that any two have much in common.
+// randomTuple returns a tuple of one family, or of both. It uses few different numbers, so that any two tuples have
+// much in common.
 func randomTuple(rng *rand.Rand) tuple.Tuple {
 	end := func() netip.AddrPort {
 		var raw [16]byte

@@ -36,7 +36,7 @@ func sample(t *testing.T, p *tuple.Pool, free []uint16, n int) []int {
 	return counts
 }
 
-// fills are ways to choose which of the ports stay free.
+// fills are ways to choose which ports stay free.
 var fills = map[string]func(rng *rand.Rand, ports, free int) []bool{
 	"random": func(rng *rand.Rand, ports, free int) []bool {
 		isFree := make([]bool, ports)
@@ -45,7 +45,7 @@ var fills = map[string]func(rng *rand.Rand, ports, free int) []bool{
 		}
 		return isFree
 	},
-	// One free port lies alone and the others in a run: whoever scans from a random place on likes the one that is alone.
+	// One free port lies alone and the others in a run. A scan from a random place prefers the one that is alone.
 	"lumps": func(_ *rand.Rand, ports, free int) []bool {
 		isFree := make([]bool, ports)
 		isFree[ports/2] = true
@@ -63,7 +63,7 @@ func TestEveryFreePortIsEquallyLikely(t *testing.T) {
 		for _, percent := range []float64{0, 50, 90, 99.9} {
 			seed++
 			if name == "lumps" && percent == 0 {
-				continue // everything is one lump
+				continue // all free ports are one run
 			}
 			t.Run(fmt.Sprintf("fill=%s/percent=%g", name, percent), func(t *testing.T) {
 				rng := seeded(t, 10, seed)
@@ -87,7 +87,7 @@ func TestEveryFreePortIsEquallyLikely(t *testing.T) {
 	}
 }
 
-// The same for few ports, where a list says what is in use, and with a hole between the ports.
+// The same for few ports, for which a list holds the ports in use, and with a gap between the ports.
 func TestEveryFreePortOfASmallSetIsEquallyLikely(t *testing.T) {
 	list := append(portList(2000, 40, 1), portList(50000, 40, 3)...)
 	for held := range len(list) {
@@ -110,7 +110,7 @@ func TestEveryFreePortOfASmallSetIsEquallyLikely(t *testing.T) {
 	}
 }
 
-// A whole history of acquires that are kept: which ports are held in the end is uniform as well.
+// After many acquires without a release, the set of held ports is uniform too.
 func TestWhichPortsAreHeldIsUniform(t *testing.T) {
 	rng := seeded(t, 12, 1)
 	counts := make([]int, 200)
@@ -134,8 +134,8 @@ func TestWhichPortsAreHeldIsUniform(t *testing.T) {
 	chiSquare(t, counts, "held in the end")
 }
 
-// That the statistic is sharp enough: it rejects the choice of the next free port from a random one on, and one that
-// leaves out a single port.
+// The statistic is sharp enough: it rejects a choice of the next free port after a random one, and a choice that leaves
+// out a single port.
 func TestChiSquareRejectsChoicesThatAreNotUniform(t *testing.T) {
 	rng := seeded(t, 13, 1)
 	isFree := fills["lumps"](rng, 64512, 64)

@@ -8,17 +8,18 @@ import (
 	"github.com/ephemera-go/ephemera/internal/shrink"
 )
 
-// SetSources replaces the sources of p, and which of their ports are handed out, while p is in use: it adds those
-// that are new, goes on with those that stay, and drains those that are no longer listed. From a source that is
-// drained, and of a port that is no longer a source's, nothing is handed out any more; what is held there lives on,
-// is counted and found as before, and is free for good once it is given back. A source that is listed again, or gets
-// a port back, goes on with what is still held. Whoever waits for what the new sources have gets it; whoever waits
-// for what they have not waits on.
+// SetSources replaces the sources of p and their ports while p is in use. New sources are added, sources that stay keep
+// what they hold, and sources that are no longer listed are drained. An empty list drains all.
 //
-// It takes time in proportion to what p holds, and while it goes from one lock to the next, some destinations have
-// the new sources and some the old ones. It fails, and changes nothing, if the list is one that Pool.Sources could
-// not be, or if Pool.Sources is empty, which leaves the addresses to the operating system. An empty list drains all.
-// HeldFrom tells when a source that was drained holds nothing any more.
+// A drained source hands out nothing, and neither does a port that a source no longer has. What is held there stays
+// held, and is counted, found and given back as before. If the source or port is listed again, what is held there
+// belongs to it again. HeldFrom tells when a drained source holds nothing any more.
+//
+// Waiters that the new sources can serve are served. The others go on waiting.
+//
+// SetSources takes time in proportion to what p holds. Meanwhile some destinations have the old sources and some the
+// new ones. It fails, and changes nothing, if the list is not valid for Pool.Sources, if Pool.Sources is empty, or if p
+// is closed.
 func (p *Pool) SetSources(list ...Source) error {
 	st := p.ready()
 	p.init.Lock() // one at a time
@@ -31,7 +32,8 @@ func (p *Pool) SetSources(list ...Source) error {
 		return old.err
 	}
 	if old.V4.Any() {
-		return errors.New("tuple: SetSources on a Pool without Sources: it leaves the address to the operating system; make another Pool")
+		return errors.New("tuple: SetSources: the Pool has no Sources, so the operating system picks the address: " +
+			"make another Pool")
 	}
 	next := new(plan)
 	*next = *old
@@ -42,8 +44,8 @@ func (p *Pool) SetSources(list ...Source) error {
 	return st.move(old, next, v4, v6, "SetSources: sources")
 }
 
-// move goes over to another plan with these sources, which do not have the drained ones yet. It fails, and changes
-// nothing, if they are too many; the error calls them what.
+// move puts another plan in force, with these live sources and the drained ones of the old plan. It fails, and changes
+// nothing, if they are too many. what names them in the error.
 func (st *state) move(old, next *plan, v4, v6 *held.Sources, what string) error {
 	held4, held6 := make([]bool, old.V4.DrainedBlocks()), make([]bool, old.V6.DrainedBlocks())
 	if len(held4)+len(held6) > 0 {
@@ -51,7 +53,7 @@ func (st *state) move(old, next *plan, v4, v6 *held.Sources, what string) error 
 			sh := &st.shards[i]
 			sh.mu.Lock()
 			sh.settle(old)
-			sh.held.DrainedInUse(&old.Rules, held4, held6) // none of them can become so later
+			sh.held.DrainedInUse(&old.Rules, held4, held6) // a drained source not in use cannot become so later
 			sh.mu.Unlock()
 		}
 	}
@@ -70,7 +72,7 @@ func (st *state) move(old, next *plan, v4, v6 *held.Sources, what string) error 
 	return nil
 }
 
-// move makes the tuples of a shard those of another plan, and gives those who wait what that has for them.
+// move puts another plan in force in a shard, and serves the waiters that it can serve.
 func (sh *shard) move(old, next *plan) {
 	sh.settle(old)
 	renumber := func(key held.Key, h held.Hold) held.Hold {
@@ -84,12 +86,12 @@ func (sh *shard) move(old, next *plan) {
 		t.hold = renumber(t.key, t.hold)
 		sh.owned.Put(t, owner)
 	}
-	var waited []held.Key // because lines may end when those in them are served
+	var waited []held.Key // a copy, because serving may remove lines
 	for key := range sh.lines.All() {
 		waited = append(waited, key)
 	}
 	for _, key := range waited {
-		sh.serveBoth(key, next) // under ReuseRetired, what was retired may have been somebody's who waits for a quota
+		sh.serveBoth(key, next) // both, because a reused tuple may have counted for an owner who waits for its quota
 	}
 	if next.quota != nil {
 		next.quota.serve()

@@ -10,19 +10,27 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// Usage is how a destination stands at one instant.
+// Usage counts the tuples towards one destination at one instant.
 type Usage struct {
-	Dst       netip.AddrPort // under Pool.Scope, the space that the destination is mapped to
-	InUse     int            // tuples in use
-	Retired   int            // tuples that are cooling down
-	Taken     int            // tuples that are taken: see State
-	Waiting   int            // Acquire calls that wait for it, and not for MaxTuples or MaxPerOwner
-	HighWater int            // the most tuples held at once, in use or retired, since none was
-	Free      int            // how many more the sources have now, less those taken; math.MaxInt if that is more
-	At        time.Time      // the instant
+	Dst     netip.AddrPort // the destination; under Pool.Scope the one that Scope returned
+	InUse   int            // tuples in use
+	Retired int            // tuples that are cooling down
+	Taken   int            // tuples that others have: see Taken
+	Waiting int            // Acquire calls that wait, except those that wait for MaxTuples or MaxPerOwner
+
+	// HighWater is the most tuples that were in use or retired at once, since the last time that there was none.
+	HighWater int
+
+	// Free is how many more tuples can be acquired now: the free ports of all sources together, or less if
+	// MaxPerDestination or MaxTuples allows less. Retired and taken tuples are not free. MaxPerOwner, ReuseRetired and
+	// Close do not change Free. It is math.MaxInt if the number does not fit.
+	Free int
+
+	At time.Time // the instant
 }
 
-// Usage returns how dst stands. It takes one lock, and O(1) unless sources are being drained.
+// Usage counts the tuples towards dst. It takes one lock and O(1), or O(number of sources in use towards dst) while
+// SetSources has drained some.
 func (p *Pool) Usage(dst netip.AddrPort) Usage {
 	key := p.space(held.AddrFrom(dst.Addr()), dst.Port())
 	if !key.IsValid() {
@@ -36,12 +44,12 @@ func (p *Pool) Usage(dst netip.AddrPort) Usage {
 	return sh.usage(key, sh.held.Find(key, hash), pl, time.Now())
 }
 
-// Destinations yields every destination towards which a tuple is in use, retired or taken, or is waited for, in no
-// order.
+// Destinations yields the Usage of each destination that has a tuple in use, retired or taken, or an Acquire call that
+// waits, in no order.
 //
-// Each of them is as it was at one instant, but not all at the same. One that comes or goes meanwhile may be left
-// out; none comes twice. The loop may use p: it runs under no lock. There are 64 of them, each of which is held once
-// for as long as it takes to look at a 64th of the destinations.
+// Each destination is seen at one instant, but not all at the same instant. One that comes or goes during the loop may
+// be left out. None is yielded twice. The loop may use p, because no lock is held while it runs. Destinations takes 64
+// locks, one after the other, each for the time to look at a 64th of the destinations.
 func (p *Pool) Destinations() iter.Seq[Usage] {
 	return func(yield func(Usage) bool) {
 		st := p.ready()
@@ -57,9 +65,9 @@ func (p *Pool) Destinations() iter.Seq[Usage] {
 	}
 }
 
-// HeldFrom returns how many tuples from the addresses of a prefix are in use, retired or taken. Once it is 0, a
-// source that SetSources drained may be taken off its interface: those that others have count because their
-// connections would break too. It looks at every destination, under one lock after the other.
+// HeldFrom returns how many tuples from the addresses of a prefix are in use, retired or taken. Once it returns 0 for a
+// source that SetSources drained, the source may be removed from its interface. Taken tuples count because the
+// connections of others would break too. It looks at every destination, under one lock after the other.
 func (p *Pool) HeldFrom(prefix netip.Prefix) int {
 	prefix = unmapped(prefix)
 	n := 0
@@ -82,7 +90,7 @@ func (p *Pool) HeldFrom(prefix netip.Prefix) int {
 	return n
 }
 
-// usages appends how the destinations of a shard stand.
+// usages appends the Usage of each destination of a shard.
 func (sh *shard) usages(list []Usage) []Usage {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -101,7 +109,7 @@ func (sh *shard) usages(list []Usage) []Usage {
 	return list
 }
 
-// usage returns how a destination stands, which lies at a place or would lie there.
+// usage returns the Usage of a destination. at is its place, or the one that it would have.
 func (sh *shard) usage(key held.Key, at held.Place, pl *plan, t time.Time) Usage {
 	c := at.Counts()
 	u := Usage{Dst: key.Netip(), InUse: c.InUse, Retired: c.Retired, Taken: c.Taken, HighWater: c.Peak, At: t}
@@ -119,8 +127,8 @@ func (sh *shard) usage(key held.Key, at held.Place, pl *plan, t time.Time) Usage
 	return u
 }
 
-// heldLive returns how many of the tuples held towards a destination are from live sources, and so ports that these do
-// not have free.
+// heldLive returns how many of the tuples held towards a destination are from live sources. The capacity of the live
+// sources minus this number is free.
 func heldLive(at held.Place, c held.Counts, from *held.Sources) (n uint64) {
 	if !from.Drained() {
 		return uint64(c.InUse + c.Retired + c.Taken)
@@ -135,9 +143,9 @@ func heldLive(at held.Place, c held.Counts, from *held.Sources) (n uint64) {
 	return n
 }
 
-// Forecast returns how long the free tuples last if they go on going as they went, on balance, since an earlier look
-// at the same destination. It is 0 if none is left, whatever went before, and not ok if there are no fewer than there
-// were. Two looks with a SetSources between them say little.
+// Forecast estimates how long the free tuples last. It assumes that Free goes on falling as fast as it has since an
+// earlier Usage of the same destination. If no tuple is free, left is 0. If Free has not fallen, or earlier is not from
+// before, ok is false. The estimate is of little use if SetSources was called in between.
 func (u Usage) Forecast(earlier Usage) (left time.Duration, ok bool) {
 	gone, in := earlier.Free-u.Free, u.At.Sub(earlier.At)
 	switch {

@@ -17,7 +17,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// requireAll requires that All comes upon these tuples, once each.
+// requireAll requires that All yields each of these tuples once, and no other.
 func requireAll(t require.TestingT, want map[tuple.Tuple]tuple.State, p *tuple.Pool) {
 	got := map[tuple.Tuple]tuple.State{}
 	n := 0
@@ -29,7 +29,7 @@ func requireAll(t require.TestingT, want map[tuple.Tuple]tuple.State, p *tuple.P
 	require.Len(t, got, n, "each once")
 }
 
-// hold takes tuples towards dst, or releases them, until n are held.
+// hold acquires or releases tuples towards dst until n are held.
 func hold(t testing.TB, p *tuple.Pool, dst netip.AddrPort, held []tuple.Tuple, n int) []tuple.Tuple {
 	t.Helper()
 	for len(held) < n {
@@ -43,7 +43,7 @@ func hold(t testing.TB, p *tuple.Pool, dst netip.AddrPort, held []tuple.Tuple, n
 	return held
 }
 
-// From a few tuples to many and back, wherever the figure lies at the time.
+// From a few tuples to many and back. The figure lies in a slot or in a structure of its own.
 func TestHighWaterIsTheMostHeldAtOnceSinceNothingWas(t *testing.T) {
 	for _, sources := range [][]netip.Prefix{nil, prefixes("192.0.2.0/31"), prefixes("192.0.2.0/29")} {
 		for _, high := range []int{1, 2, 3, 4, 5, 254, 255, 256, 257, 3000} {
@@ -67,7 +67,7 @@ func TestHighWaterIsTheMostHeldAtOnceSinceNothingWas(t *testing.T) {
 	}
 }
 
-// Reserve takes lanes in another order than an acquire would.
+// Reserve fills cells in another order than an acquire.
 func TestHighWaterIsRightWhateverTheOrder(t *testing.T) {
 	for seed, sources := range [][]netip.Prefix{nil, prefixes("192.0.2.0/30"), prefixes("192.0.2.0/30")} {
 		rng := seeded(t, 61, uint64(seed))
@@ -111,7 +111,7 @@ func TestHighWaterIsRightWhateverTheOrder(t *testing.T) {
 	}
 }
 
-// What was one destination's is given to the next, without its past.
+// A destination reuses the memory of another one, without its figures.
 func TestHighWaterIsNotThatOfAnotherDestination(t *testing.T) {
 	p := &tuple.Pool{}
 	for i := range 20 {
@@ -124,7 +124,7 @@ func TestHighWaterIsNotThatOfAnotherDestination(t *testing.T) {
 	}
 }
 
-// A destination that once held more than 255 remembers that in a structure of its own, until it holds nothing.
+// A destination that once held more than 255 tuples stores that in a structure of its own, until it holds nothing.
 func TestHighWaterTakesLittleMemoryOnceFewAreHeld(t *testing.T) {
 	n := scaled(10_000)
 	p := &tuple.Pool{}
@@ -150,14 +150,17 @@ func TestHighWaterTakesLittleMemoryOnceFewAreHeld(t *testing.T) {
 	}
 }
 
-// While sources come and go, the figure stays, though the numbers beside it change.
+// The figure stays while sources come and go, although the numbers of the sources change.
 func TestHighWaterOutlivesItsSources(t *testing.T) {
 	p := &tuple.Pool{Sources: prefixes("192.0.2.0/30")}
 	for i, high := range []int{2, 3, 200, 300} {
 		hold(t, p, dstN(i), hold(t, p, dstN(i), nil, high), 1)
 	}
 	for _, list := range []string{"192.0.2.2/32", "203.0.113.0/28", "192.0.2.0/30"} {
-		require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.1/32")}, tuple.Source{Prefix: netip.MustParsePrefix(list)}))
+		require.NoError(t, p.SetSources(
+			tuple.Source{Prefix: netip.MustParsePrefix("10.0.0.1/32")},
+			tuple.Source{Prefix: netip.MustParsePrefix(list)},
+		))
 		require.NoError(t, p.Check())
 		for i, high := range []int{2, 3, 200, 300} {
 			require.Equal(t, high, p.Usage(dstN(i)).HighWater)
@@ -204,7 +207,7 @@ func TestFreeIsWhatTheSourcesHaveNow(t *testing.T) {
 	require.Equal(t, 18, p.Usage(dstN(1)).Free)
 	require.Equal(t, 8, p.Usage(dstN(2)).Free)
 
-	keep := few[0].Src().Addr() // the other one is drained, and held tuples from there take nothing from what is left
+	keep := few[0].Src().Addr() // the other source is drained, and what it holds does not reduce Free
 	ports := alloc.RangeSet(5000, 5019)
 	require.NoError(t, p.SetSources(tuple.Source{Prefix: netip.PrefixFrom(keep, 32), Ports: ports}))
 	for _, held := range [][]tuple.Tuple{few, many} {
@@ -268,7 +271,7 @@ func TestUsageIsThatOfTheScope(t *testing.T) {
 	require.Equal(t, 2, p.Usage(dstN(3)).InUse)
 }
 
-// The order is total, so that two looks at the same can be compared.
+// The order is total, so that two results can be compared.
 func TestTopIsTheHeadOfTheSortedList(t *testing.T) {
 	p := &tuple.Pool{}
 	rng := seeded(t, 62, 0)

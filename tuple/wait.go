@@ -19,7 +19,7 @@ type (
 	waiter = waiting.Waiter[flowClass, asked, outcome]
 )
 
-// flowClass is what the waiters of a flow have in common.
+// flowClass is what all waiters of a flow ask for.
 type flowClass struct {
 	class
 	key   held.Key
@@ -32,7 +32,7 @@ type asked struct {
 	sh *shard
 }
 
-// outcome is what comes of waiting, unless the context ends first.
+// outcome is what a waiter gets, unless its context ends first.
 type outcome struct {
 	tuple Tuple
 	err   error
@@ -40,7 +40,7 @@ type outcome struct {
 
 func (a *ask) flowClass() flowClass { return flowClass{a.class(), a.Key, a.Owner} }
 
-// line returns where those wait who wait for a destination.
+// line returns the line for a destination, a new one if there is none.
 func (sh *shard) line(key held.Key) *line {
 	l := sh.lines.Get(key)
 	if l == nil {
@@ -54,7 +54,7 @@ func (sh *shard) line(key held.Key) *line {
 	return l
 }
 
-// roomFor returns the room of those who wait for what keeps a from being served, nil if nobody does.
+// roomFor returns the room of the line that a would join, nil if that line is empty.
 func (sh *shard) roomFor(a *ask, pl *plan) *room {
 	if f := sh.waits.Flow(a.flowClass()); f != nil {
 		return f.Room()
@@ -68,7 +68,7 @@ func (sh *shard) roomFor(a *ask, pl *plan) *room {
 	return nil
 }
 
-// lineFor returns the line for what keeps a from being served: of the quotas, or of its destination.
+// lineFor returns the line that a joins: that of its owner if a quota stops it, else that of its destination.
 func (sh *shard) lineFor(a *ask, pl *plan) *line {
 	if f := sh.waits.Flow(a.flowClass()); f != nil {
 		return f.Line()
@@ -79,7 +79,7 @@ func (sh *shard) lineFor(a *ask, pl *plan) *line {
 	return sh.line(a.Key)
 }
 
-// join puts a waiter in line for what keeps a from being served. It returns nil if all places are used.
+// join puts a waiter for a in line. It returns nil if the line is full.
 func (sh *shard) join(a *ask, pl *plan) *waiter {
 	if pl.maxWaiters < 0 {
 		return nil
@@ -96,7 +96,7 @@ func (sh *shard) join(a *ask, pl *plan) *waiter {
 	return w
 }
 
-// wait serves an acquire for which acquire found nothing, and unlocks. Without a context it fails at once.
+// wait waits for an acquire that found nothing. Without a context it fails at once. It unlocks the shard.
 func (sh *shard) wait(ctx context.Context, a *ask, pl *plan, waits func()) (Tuple, error) {
 	var err error
 	var w *waiter
@@ -115,7 +115,7 @@ func (sh *shard) wait(ctx context.Context, a *ask, pl *plan, waits func()) (Tupl
 	return await(ctx, w)
 }
 
-// give gives a waiter what comes of waiting, and takes it out of line.
+// give gives a waiter its outcome, and takes it out of line.
 func give(w *waiter, o outcome) {
 	w.Give(o)
 	w.Ask.sh.stopWake()
@@ -127,9 +127,9 @@ func grant(f *flow, h held.Hold, pl *plan) {
 	give(w, outcome{tuple: w.Ask.tuple(h, pl)})
 }
 
-// serve gives those in line for a destination what is free towards it, first come, first served, except those whom the
-// quotas stop: they wait for these from now on. It ends early where somebody who waits for the quotas, and now need
-// not, came before.
+// serve gives the tuples that are free towards a destination to those in line for it, first come, first served. A flow
+// that a quota stops moves to the line for that quota. serve ends early if a flow that waits for the quotas, and that
+// they no longer stop, came before the next one here.
 func (sh *shard) serve(key held.Key, pl *plan) {
 	l := sh.lines.Get(key)
 	if l == nil {
@@ -159,14 +159,14 @@ func (sh *shard) serve(key held.Key, pl *plan) {
 	})
 }
 
-// hasAny reports whether acquire may find something for somebody.
+// hasAny reports whether acquire may find a tuple for some request.
 func (sh *shard) hasAny(at held.Place, pl *plan) bool {
 	c := at.Counts()
 	return pl.mayUse(c.InUse) && (!at.IsFull(&pl.Rules) || pl.reuses && c.Retired > 0)
 }
 
-// serveBoth gives those who wait for the quotas, or for the destination towards which something came free, what there is
-// for them, first come, first served.
+// serveBoth serves those who wait for the quotas and those who wait for a destination, first come, first served, after
+// a tuple towards that destination came free.
 func (sh *shard) serveBoth(key held.Key, pl *plan) {
 	for {
 		sh.serve(key, pl)
@@ -176,8 +176,8 @@ func (sh *shard) serveBoth(key held.Key, pl *plan) {
 	}
 }
 
-// setWake sees to it that those who wait get what comes free by itself: while somebody waits and something cools down,
-// a timer calls settle when the first of it comes free.
+// setWake sets a timer while somebody waits and a tuple cools down. When the first tuple has cooled down, the timer
+// calls settle, which serves the waiters.
 func (sh *shard) setWake() {
 	next := sh.cool.Next()
 	if !sh.isWaitedFor() || next == never {
@@ -196,7 +196,7 @@ func (sh *shard) setWake() {
 	})
 }
 
-// stopWake stops the timer when nobody waits any more.
+// stopWake stops the timer if nobody waits.
 func (sh *shard) stopWake() {
 	if sh.wake != nil && !sh.isWaitedFor() {
 		sh.wake.Stop()
@@ -204,14 +204,15 @@ func (sh *shard) stopWake() {
 	}
 }
 
-// isWaitedFor reports whether somebody waits for what may come free in sh: anywhere, if it is a quota.
+// isWaitedFor reports whether somebody waits for what may come free in sh. If somebody waits for a quota, that is any
+// tuple.
 func (sh *shard) isWaitedFor() bool {
 	q := sh.plan.Load().quota
 	return sh.waits.Len() > 0 || q != nil && q.room.Len() > 0
 }
 
-// whileIn runs a hook while w is in line. If the hook does not return, by a panic or runtime.Goexit, w leaves the
-// line, and what it was given is free.
+// whileIn runs a hook while w is in line. If the hook panics or calls runtime.Goexit, w leaves the line, and what it
+// was given is freed.
 func whileIn(w *waiter, hook func()) {
 	returned := false
 	defer func() {
@@ -233,7 +234,7 @@ func whileIn(w *waiter, hook func()) {
 	returned = true
 }
 
-// await waits for what its place in line brings a waiter.
+// await waits until w has its outcome or ctx ends.
 func await(ctx context.Context, w *waiter) (Tuple, error) {
 	select {
 	case got := <-w.Got():
@@ -246,7 +247,7 @@ func await(ctx context.Context, w *waiter) (Tuple, error) {
 	sh.settle(sh.plan.Load())
 	select {
 	case got := <-w.Got():
-		// Both happened. The tuple was in use meanwhile, so others may have failed because of it: the waiter has it.
+		// Both happened. Others may have failed because this tuple was in use, so the waiter must take it.
 		return got.tuple, got.err
 	default:
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// result is what came of an Acquire, and when.
+// result is the result of an Acquire, and when it came.
 type result struct {
 	tuple tuple.Tuple
 	err   error
@@ -32,13 +32,13 @@ func wait(ctx context.Context, p *tuple.Pool, dst netip.AddrPort) <-chan result 
 	return done
 }
 
-// onePort is a pool with a single tuple towards each destination, which is held towards web.
+// onePort returns a pool with one tuple towards each destination. That towards web is in use.
 func onePort(t *testing.T) (*tuple.Pool, tuple.Tuple) {
 	p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
 	return p, acquire(t, p, web)
 }
 
-// isEmpty holds if p holds nothing, not even a timer.
+// isEmpty requires that p holds nothing and runs no timer.
 func isEmpty(t *testing.T, p *tuple.Pool) {
 	t.Helper()
 	require.Zero(t, p.Stats())
@@ -81,7 +81,7 @@ func TestWaitersAreServedFirstComeFirstServed(t *testing.T) {
 	})
 }
 
-// Between a Release and the waiter's own next step nobody else can get in.
+// Nobody can acquire the tuple between a Release and the next step of the waiter.
 func TestReleaseServesTheFirstWaiterAtOnceAndNobodyBargesIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, u := onePort(t)
@@ -164,7 +164,8 @@ func TestRetireWhilePeopleWaitWakesThemAtItsTime(t *testing.T) {
 	})
 }
 
-// A timer set for one destination must not be forgotten over another of its shard, nor outlive the last waiter.
+// A timer for one destination must not be lost when another of its shard needs one, and must not outlive the last
+// waiter.
 func TestCooldownOfManyDestinationsWakesEachAtItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000)}
@@ -199,7 +200,7 @@ func TestTupleRetiredForeverLetsTheWaiterWaitUntilItsContextEnds(t *testing.T) {
 	})
 }
 
-// By the clock of the machine, whose end a bubble's does not reach.
+// With the real clock, because the clock of a bubble does not reach its end.
 func TestLongestCooldownDoesNotWrap(t *testing.T) {
 	p, u := onePort(t)
 	require.True(t, p.Retire(u, 1<<63-1))
@@ -228,7 +229,9 @@ func TestDeadlineErrorIsOfBothKinds(t *testing.T) {
 		var timeout interface{ Timeout() bool }
 		require.ErrorAs(t, got.err, &timeout)
 		require.True(t, timeout.Timeout())
-		require.Equal(t, &tuple.ExhaustedError{Dst: web, InUse: 1, Retired: 1, Next: 59 * time.Minute, Err: context.DeadlineExceeded}, got.err)
+		require.Equal(t, &tuple.ExhaustedError{
+			Dst: web, InUse: 1, Retired: 1, Next: 59 * time.Minute, Err: context.DeadlineExceeded,
+		}, got.err)
 	})
 }
 
@@ -272,7 +275,7 @@ func TestCancelledWaiterLeavesNothingBehind(t *testing.T) {
 		require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
 		time.Sleep(time.Hour)
 		isEmpty(t, p)
-	}) // which fails if a goroutine is left
+	}) // the bubble fails if a goroutine is left
 }
 
 func TestCancelledWaiterInTheMiddleOfTheLineIsPassedOver(t *testing.T) {
@@ -292,8 +295,8 @@ func TestCancelledWaiterInTheMiddleOfTheLineIsPassedOver(t *testing.T) {
 	})
 }
 
-// The context ends and the tuple comes at once. Either the waiter has left the line, and the tuple is the next one's;
-// or it has not, and the tuple is in use by it, so that an acquire that fails meanwhile does so for a reason.
+// The context ends and the tuple comes at the same time. Either the waiter has left the line, and the next one gets the
+// tuple. Or it has not, and it has the tuple in use, so that an acquire may fail meanwhile.
 func TestCancelledAndServedAtOnceLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for i := range 200 {
@@ -322,7 +325,7 @@ func TestCancelledAndServedAtOnceLosesNothing(t *testing.T) {
 	})
 }
 
-// The same with nobody else in line: the tuple is free, and the destination goes.
+// The same with nobody else in line: the tuple is free, and the destination is removed.
 func TestCancelledAndServedAtOnceFreesTheTuple(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 100 {
@@ -339,8 +342,8 @@ func TestCancelledAndServedAtOnceFreesTheTuple(t *testing.T) {
 	})
 }
 
-// A tuple that is released by somebody whose it is not, just when its waiter gives up: wrong of them, yet it must not
-// reach into a destination that is gone.
+// A caller wrongly releases the tuple of another one, just when its waiter gives up. That must not touch a destination
+// that was removed.
 func TestServedTupleMayBeGoneWhenItsWaiterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 100 {
@@ -349,7 +352,7 @@ func TestServedTupleMayBeGoneWhenItsWaiterGivesUp(t *testing.T) {
 			done := wait(ctx, p, web)
 			cancel()
 			require.True(t, p.Release(u))
-			p.Release(u) // the waiter's, if it has not run yet
+			p.Release(u) // the tuple of the waiter, if that has not run yet
 			if got := <-done; got.err != nil {
 				var exhausted *tuple.ExhaustedError
 				require.ErrorAs(t, got.err, &exhausted)
@@ -378,7 +381,9 @@ func TestDeadlineAtTheVeryTimeOfTheCooldownLosesNothing(t *testing.T) {
 }
 
 func TestMaxWaitersBoundsTheLine(t *testing.T) {
-	for _, test := range []struct{ max, want int }{{0, tuple.DefaultMaxWaiters}, {3, 3}, {1, 1}, {-1, 0}, {-1 << 31, 0}} {
+	for _, test := range []struct{ max, want int }{
+		{0, tuple.DefaultMaxWaiters}, {3, 3}, {1, 1}, {-1, 0}, {-1 << 31, 0},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &tuple.Pool{Ports: alloc.RangeSet(5000, 5000), MaxWaiters: test.max}
 			u := acquire(t, p, web)
@@ -394,7 +399,7 @@ func TestMaxWaitersBoundsTheLine(t *testing.T) {
 			require.ErrorIs(t, err, tuple.ErrExhausted)
 			require.Equal(t, tuple.Stats{InUse: 1, Waiting: test.want, Destinations: 1}, p.Stats())
 
-			other := acquire(t, p, web6) // whose line is its own
+			other := acquire(t, p, web6) // has a line of its own
 			if test.want > 0 {
 				done := wait(ctx, p, web6)
 				require.True(t, p.Release(other))

@@ -7,10 +7,10 @@ import (
 	"github.com/ephemera-go/ephemera/internal/held"
 )
 
-// watch tells of which tuples a use has ended since it began.
+// watch records of which tuples a use has ended since the watch began.
 type watch struct{ ended map[Tuple]*atomic.Bool }
 
-// watches are those that go on. The list is not changed, but replaced.
+// watches is the list of the present watches. A change replaces the list.
 type watches = atomic.Pointer[[]*watch]
 
 func (p *Pool) watch(tuples iter.Seq[Tuple]) (ended func(Tuple) bool, stop func()) {
@@ -46,7 +46,7 @@ func (st *state) changeWatches(change func(copied []*watch) []*watch) {
 		list = change(list)
 		next := &list
 		if len(list) == 0 {
-			next = nil // nobody need look into it
+			next = nil // so that retire has nothing to look up
 		}
 		if st.watches.CompareAndSwap(old, next) {
 			return
@@ -54,8 +54,8 @@ func (st *state) changeWatches(change func(copied []*watch) []*watch) {
 	}
 }
 
-// ends tells those who watch that the use of a tuple is about to end: before it does, so that nobody sees the next
-// use of it and takes it for the one before.
+// ends tells the watches that the use of a tuple is about to end. It must come before the end, so that no watcher takes
+// the next use for the one before.
 func (st *state) ends(list []*watch, key held.Key, t *Tuple) {
 	u := Tuple{t.src, key.Addr(), t.srcPort, key.Port()}
 	if from := st.shards[0].plan.Load().Sources(key); from.Any() {

@@ -14,27 +14,27 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// world is what a Pool should be: the ports of each live source, and every tuple that is held, by the space that it
-// is in.
+// world is the model of a Pool: the ports of each live source, and each tuple that is held, under the destination that
+// Scope returned.
 type world struct {
 	live map[netip.Prefix]alloc.Set
-	own  map[netip.Prefix]bool    // whose ports are not those of the pool
-	held map[tuple.Tuple]*holding // with the scope for a destination
+	own  map[netip.Prefix]bool    // sources with ports of their own
+	held map[tuple.Tuple]*holding // by the tuple towards its Scope
 }
 
 type holding struct {
 	tuple tuple.Tuple // as it was handed out
 	until int64       // 0: in use; else when it comes free; never if it is taken without a time
-	turn  int         // of the retired ones, the lower the longer it has rested
-	owner string      // of the request that it was for; nobody's if it is taken
+	turn  int         // of the retired ones, the lower the earlier it was retired
+	owner string      // Request.Owner; "" if it is taken
 
 	kernel, taken bool // it is retired for the kernel, or others have it
 }
 
-// mayEnd reports whether h is retired for the kernel or taken, so that this may end early.
+// mayEnd reports whether h is retired for the kernel or taken, which the kernel may end early.
 func (h *holding) mayEnd() bool { return h != nil && (h.kernel || h.taken) }
 
-// inLine is somebody who waits.
+// inLine is a waiter.
 type inLine struct {
 	request tuple.Request
 	done    chan result
@@ -70,11 +70,11 @@ type machine struct {
 	turns  int
 	peak   map[netip.AddrPort]int // by space: the most in use or retired at once since none was
 	waited bool                   // somebody has: then the instant of each change is not known
-	line   []*inLine              // who waits, in order of arrival
-	sticky map[string]netip.Addr  // by owner or destination: the first choice of the present sources, once it is known
+	line   []*inLine              // the waiters, in order of arrival
+	sticky map[string]netip.Addr  // by owner or destination: the first choice among the present sources, once known
 }
 
-// portsOf returns the ports that are handed out of a source.
+// portsOf returns the ports that the pool hands out from a source.
 func (m *machine) portsOf(src netip.Addr) alloc.Set {
 	for prefix, ports := range m.live {
 		if prefix.Contains(src) {
@@ -130,8 +130,7 @@ func (m *machine) expire() {
 	}
 }
 
-// free counts the tuples that would do for a request, by source; a source of a wide prefix counts once for all unused
-// ones.
+// free counts the free tuples that fit a Request, by source. All unused sources of a wide prefix count as one.
 func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 	free := map[netip.Addr]int{}
 	for prefix, ports := range m.live {
@@ -157,8 +156,10 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 		}
 	}
 	for k := range m.held {
-		if _, ok := free[k.Src().Addr()]; ok && k.Dst() == m.scope(r.Dst) && !(machineSources[6].Contains(k.Src().Addr()) && !r.Src.IsValid()) {
-			if src := k.Src(); m.portsOf(src.Addr()).Contains(src.Port()) && (r.Ports.IsZero() || r.Ports.Contains(src.Port())) {
+		if _, ok := free[k.Src().Addr()]; ok && k.Dst() == m.scope(r.Dst) &&
+			!(machineSources[6].Contains(k.Src().Addr()) && !r.Src.IsValid()) {
+			if src := k.Src(); m.portsOf(src.Addr()).Contains(src.Port()) &&
+				(r.Ports.IsZero() || r.Ports.Contains(src.Port())) {
 				free[src.Addr()]--
 			}
 		}
@@ -167,8 +168,7 @@ func (m *machine) free(r tuple.Request) map[netip.Addr]int {
 	return free
 }
 
-// stops returns the quota that keeps a request from being served, whatever is free, and what counts in it. What
-// others hold is nobody's quota.
+// stops returns the quota that stops a Request, and what counts in it. Taken tuples count in none.
 func (m *machine) stops(r tuple.Request) (which tuple.Quota, n tally) {
 	var all, ofOwner, ofDst tally
 	for k, h := range m.held {
@@ -191,14 +191,14 @@ func (m *machine) stops(r tuple.Request) (which tuple.Quota, n tally) {
 	return 0, tally{}
 }
 
-// isServed reports whether a request can be: from what is free or, if the pool reuses it, what rests.
+// isServed reports whether a Request can be served: by a free tuple or, if the pool reuses them, a retired one.
 func (m *machine) isServed(r tuple.Request) bool {
 	stops, _ := m.stops(r)
 	_, rests := m.rested(r)
 	return stops == 0 && (len(m.free(r)) > 0 || rests)
 }
 
-// hold enters what a request was given, and checks that it is what was asked for and nobody else's.
+// hold records what a Request was given. It checks that this fits, and that nobody else holds it.
 func (m *machine) hold(t *rapid.T, r tuple.Request, got tuple.Tuple) {
 	src := got.Src()
 	require.True(t, got.IsValid() && got.Dst() == r.Dst, got)
@@ -211,12 +211,13 @@ func (m *machine) hold(t *rapid.T, r tuple.Request, got tuple.Tuple) {
 	m.enter(got, &holding{tuple: got, owner: r.Owner})
 }
 
-// rested returns what has rested longest of that which would do for a request.
+// rested returns the tuple that was retired first among those that fit a Request.
 func (m *machine) rested(r tuple.Request) (longest tuple.Tuple, ok bool) {
 	for k, h := range m.held {
 		src := k.Src()
 		switch {
-		case !m.pool.ReuseRetired, h.until == 0, h.taken, k.Dst() != m.scope(r.Dst), !m.portsOf(src.Addr()).Contains(src.Port()):
+		case !m.pool.ReuseRetired, h.until == 0, h.taken, k.Dst() != m.scope(r.Dst),
+			!m.portsOf(src.Addr()).Contains(src.Port()):
 		case r.Src.IsValid() && r.Src != src.Addr(), !r.Ports.IsZero() && !r.Ports.Contains(src.Port()):
 		case !ok || h.turn < m.held[longest].turn:
 			longest, ok = k, true
@@ -250,7 +251,7 @@ func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]i
 		if name = r.Owner; name == "" {
 			return
 		}
-		name += r.Dst.Addr().Unmap().String()[:1] // each family has sources of its own
+		name += r.Dst.Addr().Unmap().String()[:1] // each family has its own sources
 	default:
 		return
 	}
@@ -265,7 +266,7 @@ func (m *machine) checkPolicy(t *rapid.T, r tuple.Request, free map[netip.Addr]i
 		if used < m.portsOf(first).Len() {
 			require.Equal(t, first, got, "%s does not stick", name)
 		}
-	case inUse+retired+taken == 0: // so the first choice had room
+	case inUse+retired+taken == 0: // so the first choice had a free port
 		m.sticky[name] = got
 	}
 }

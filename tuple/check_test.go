@@ -56,7 +56,7 @@ func (sh *shard) check(st *state) error {
 		return fmt.Errorf("nobody waits, and a timer runs")
 	case sh.isWaitedFor() && due != never && sh.wake == nil:
 		return fmt.Errorf("%d wait for what cools down, and no timer runs", sh.waits.Len())
-	case len(sh.next) > mostNext:
+	case len(sh.next) > maxNext:
 		return fmt.Errorf("%d destinations are remembered", len(sh.next))
 	}
 	for c := range sh.cool.All {

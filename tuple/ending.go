@@ -101,26 +101,17 @@ func (c CoolDown) of(how Ending) time.Duration {
 // String returns the fields that are not zero, as UnmarshalText reads them: "active-close=1m0s,reset=-1ns". It returns
 // the empty string for the zero CoolDown.
 func (c CoolDown) String() string {
-	text, _ := c.AppendText(nil)
-	return string(text)
-}
-
-// AppendText implements [encoding.TextAppender]: it appends what String returns.
-func (c CoolDown) AppendText(b []byte) ([]byte, error) {
-	start := len(b)
-	for how := range endingNames {
+	var items []string
+	for how, name := range endingNames {
 		if d := *c.field(Ending(how)); d != 0 {
-			if len(b) > start {
-				b = append(b, ',')
-			}
-			b = append(append(append(b, endingNames[how]...), '='), d.String()...)
+			items = append(items, name+"="+d.String())
 		}
 	}
-	return b, nil
+	return strings.Join(items, ",")
 }
 
-// MarshalText implements [encoding.TextMarshaler].
-func (c CoolDown) MarshalText() ([]byte, error) { return c.AppendText([]byte{}) }
+// MarshalText implements [encoding.TextMarshaler]: it returns what String returns.
+func (c CoolDown) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of endings and durations, such as
 // "active-close=60s,reset=16s". Fields that it does not name become zero. The empty text is the zero CoolDown.

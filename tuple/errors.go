@@ -78,11 +78,8 @@ func count(b *strings.Builder, inUse, retired int) {
 	}
 }
 
-// Is reports whether target is ErrExhausted.
-func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
-
-// Unwrap returns Err.
-func (e *ExhaustedError) Unwrap() error { return e.Err }
+// Unwrap returns ErrExhausted, and Err if it is not nil.
+func (e *ExhaustedError) Unwrap() []error { return withReason(ErrExhausted, e.Err) }
 
 // Timeout reports whether a deadline passed while Acquire waited, as in [net.Error].
 func (e *ExhaustedError) Timeout() bool { return isTimeout(e.Err) }
@@ -120,14 +117,18 @@ func (e *QuotaError) Error() string {
 	return b.String()
 }
 
-// Is reports whether target is ErrQuota.
-func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
-
-// Unwrap returns Err.
-func (e *QuotaError) Unwrap() error { return e.Err }
+// Unwrap returns ErrQuota, and Err if it is not nil.
+func (e *QuotaError) Unwrap() []error { return withReason(ErrQuota, e.Err) }
 
 // Timeout reports whether a deadline passed while Acquire waited, as in [net.Error].
 func (e *QuotaError) Timeout() bool { return isTimeout(e.Err) }
+
+func withReason(err, reason error) []error {
+	if reason == nil {
+		return []error{err}
+	}
+	return []error{err, reason}
+}
 
 func isTimeout(err error) bool {
 	t, ok := err.(interface{ Timeout() bool })

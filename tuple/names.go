@@ -17,11 +17,11 @@ func (n names) text(kind string, value uint8) string {
 	return fmt.Sprintf("%s(%d)", kind, value)
 }
 
-func (n names) append(b []byte, kind string, value uint8) ([]byte, error) {
+func (n names) marshal(kind string, value uint8) ([]byte, error) {
 	if int(value) >= len(n) {
 		return nil, fmt.Errorf("tuple: unknown %s: the last one is %d, %s: %d", kind, len(n)-1, n[len(n)-1], value)
 	}
-	return append(b, n[value]...), nil
+	return []byte(n[value]), nil
 }
 
 func (n names) parse(kind, text string) (uint8, error) {
@@ -40,13 +40,8 @@ var (
 // String returns the name of p, such as "least-used".
 func (p Policy) String() string { return policyNames.text("Policy", uint8(p)) }
 
-// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if p is not a policy.
-func (p Policy) AppendText(b []byte) ([]byte, error) {
-	return policyNames.append(b, "Policy", uint8(p))
-}
-
-// MarshalText implements [encoding.TextMarshaler].
-func (p Policy) MarshalText() ([]byte, error) { return p.AppendText(nil) }
+// MarshalText implements [encoding.TextMarshaler]: it returns what String returns. It fails if p is not a policy.
+func (p Policy) MarshalText() ([]byte, error) { return policyNames.marshal("Policy", uint8(p)) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns. The empty text is RoundRobin.
 func (p *Policy) UnmarshalText(text []byte) error {
@@ -64,13 +59,8 @@ func (p *Policy) UnmarshalText(text []byte) error {
 // String returns the name of e, such as "active-close".
 func (e Ending) String() string { return endingNames.text("Ending", uint8(e)) }
 
-// AppendText implements [encoding.TextAppender]: it appends what String returns. It fails if e is not an ending.
-func (e Ending) AppendText(b []byte) ([]byte, error) {
-	return endingNames.append(b, "Ending", uint8(e))
-}
-
-// MarshalText implements [encoding.TextMarshaler].
-func (e Ending) MarshalText() ([]byte, error) { return e.AppendText(nil) }
+// MarshalText implements [encoding.TextMarshaler]: it returns what String returns. It fails if e is not an ending.
+func (e Ending) MarshalText() ([]byte, error) { return endingNames.marshal("Ending", uint8(e)) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. It reads what String returns.
 func (e *Ending) UnmarshalText(text []byte) error {

@@ -12,23 +12,15 @@ type Prefixes []netip.Prefix
 
 // String returns the list as UnmarshalText reads it. Single addresses have a length too: "192.0.2.1/32".
 func (p Prefixes) String() string {
-	text, _ := p.AppendText(nil)
-	return string(text)
-}
-
-// AppendText implements [encoding.TextAppender]: it appends what String returns.
-func (p Prefixes) AppendText(b []byte) ([]byte, error) {
+	items := make([]string, len(p))
 	for i, prefix := range p {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = prefix.AppendTo(b)
+		items[i] = prefix.String()
 	}
-	return b, nil
+	return strings.Join(items, ",")
 }
 
-// MarshalText implements [encoding.TextMarshaler].
-func (p Prefixes) MarshalText() ([]byte, error) { return p.AppendText([]byte{}) }
+// MarshalText implements [encoding.TextMarshaler]: it returns what String returns.
+func (p Prefixes) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. The text is a list of prefixes and single addresses, separated
 // by commas. Spaces around them are ignored. The empty text is the nil list.

@@ -49,16 +49,16 @@ func (q Quota) String() string {
 // To serve or to move one flow takes O(log n). Most releases serve one and move none. One release may move all of them,
 // but each must move back before it can move again.
 type quota struct {
-	mu       sync.Mutex
-	shards   *[shards]shard
-	max      int // MaxTuples, or MaxInt
-	perOwner int // MaxPerOwner, or MaxInt
-	held     int // tuples in use or retired
-	rest     int // retired tuples
-	owners   shrink.Map[string, *owner]
-	ready    shrink.Heap[*owner] // the owners that wait and are below MaxPerOwner
-	room     room                // all who wait for the quotas
-	awake    bool                // whether anybody does, as the shards know it
+	mu           sync.Mutex
+	shards       *[shards]shard
+	max          int // MaxTuples, or MaxInt
+	perOwner     int // MaxPerOwner, or MaxInt
+	held         int // tuples in use or retired
+	retiredCount int // retired tuples
+	owners       shrink.Map[string, *owner]
+	ready        shrink.Heap[*owner] // the owners that wait and are below MaxPerOwner
+	room         room                // all who wait for the quotas
+	awake        bool                // whether anybody does, as the shards know it
 }
 
 // owner is an owner who holds tuples, if there is a MaxPerOwner, or who waits for a quota. The owner "" only waits.
@@ -156,7 +156,7 @@ func (q *quota) took(sh *shard, a *ask, h held.Hold) {
 
 // retired counts a tuple that was in use and is retired now.
 func (q *quota) retired(sh *shard, key held.Key, h held.Hold) {
-	q.rest++
+	q.retiredCount++
 	if o := sh.owned.Get(ownedTuple{key, h}); o != nil {
 		o.retired++
 	}
@@ -169,7 +169,7 @@ func (q *quota) freed(sh *shard, key held.Key, h held.Hold, was held.State) {
 		retired = 1
 	}
 	q.held--
-	q.rest -= retired
+	q.retiredCount -= retired
 	if o := sh.owned.Get(ownedTuple{key, h}); o != nil {
 		sh.owned.Delete(ownedTuple{key, h})
 		o.held--

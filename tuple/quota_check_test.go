@@ -48,9 +48,9 @@ func (q *quota) check() error {
 		delete(of, o)
 	}
 	switch {
-	case all != q.held || retired != q.rest || len(of) > 0:
+	case all != q.held || retired != q.retiredCount || len(of) > 0:
 		return fmt.Errorf("the quota counts %d held, %d of them retired, the shards %d and %d; %d owners are unknown",
-			q.held, q.rest, all, retired, len(of))
+			q.held, q.retiredCount, all, retired, len(of))
 	case len(q.ready) != ready || inLine != q.room.Len() || inLine > waiting:
 		return fmt.Errorf("%d owners are ready, counted %d; %d of %d wait for the quotas, counted %d",
 			len(q.ready), ready, inLine, waiting, q.room.Len())

@@ -88,7 +88,7 @@ func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, 
 	}
 	sh.inUse--
 	if d == 0 {
-		sh.free(key, at, h, pl)
+		sh.freeAndServe(key, at, h, pl)
 		return true
 	}
 	if k == cooling.Taken {
@@ -102,6 +102,6 @@ func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, 
 		q.retired(sh, key, h)
 	}
 	sh.coolDown(key, h, k, d)
-	sh.serveBoth(key, pl) // MaxPerDestination allows one more now, and the retired tuple may be reused
+	sh.serveWaiters(key, pl) // MaxPerDestination allows one more now, and the retired tuple may be reused
 	return true
 }

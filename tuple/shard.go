@@ -75,7 +75,7 @@ func (sh *shard) freeDue(pl *plan) {
 		if !ok {
 			break
 		}
-		sh.free(c.Key, sh.held.Find(c.Key, c.Key.Hash(pl.Hash)), held.Hold(c.Hold), pl)
+		sh.freeAndServe(c.Key, sh.held.Find(c.Key, c.Key.Hash(pl.Hash)), held.Hold(c.Hold), pl)
 	}
 	sh.setDue()
 }
@@ -105,16 +105,16 @@ func (sh *shard) took(a *ask, h held.Hold, pl *plan) {
 	}
 }
 
-// free frees a tuple that is held, and gives it to the first waiter that can use it.
-func (sh *shard) free(key held.Key, at held.Place, h held.Hold, pl *plan) {
-	sh.release(key, at, h, pl)
+// freeAndServe frees a tuple that is held, and gives it to the first waiter that can use it.
+func (sh *shard) freeAndServe(key held.Key, at held.Place, h held.Hold, pl *plan) {
+	sh.free(key, at, h, pl)
 	if pl.quota != nil || sh.waits.Len() > 0 {
-		sh.serveBoth(key, pl)
+		sh.serveWaiters(key, pl)
 	}
 }
 
-// release frees a tuple that is held. It serves no waiter.
-func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) {
+// free frees a tuple that is held. It serves no waiter.
+func (sh *shard) free(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	was := at.Free(h, &pl.Rules)
 	if was != held.InUse {
 		delete(sh.next, key)
@@ -124,15 +124,15 @@ func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	}
 }
 
-// mostNext limits for how many destinations a shard remembers when their first tuple comes free.
-const mostNext = 64
+// maxNext limits for how many destinations a shard remembers when their first tuple comes free.
+const maxNext = 64
 
 // comesFree returns when the first of the retired or taken tuples towards a destination comes free, never if none does.
 func (sh *shard) comesFree(key held.Key) int64 {
 	next, known := sh.next[key]
 	if !known {
 		next = sh.cool.NextOf(key)
-		if sh.next == nil || len(sh.next) >= mostNext {
+		if sh.next == nil || len(sh.next) >= maxNext {
 			sh.next = make(map[held.Key]int64)
 		}
 		sh.next[key] = next

@@ -74,7 +74,7 @@ func (sh *shard) claim(a *ask, h held.Hold, pl *plan) (was State, ok bool) {
 		q.freed(sh, a.Key, h, held.Retired)
 	}
 	sh.took(a, h, pl)
-	sh.serveBoth(a.Key, pl) // the tuple may have counted for another owner
+	sh.serveWaiters(a.Key, pl) // the tuple may have counted for another owner
 	return State(stood), true
 }
 
@@ -113,10 +113,10 @@ func (p *Pool) freeUnless(dst netip.AddrPort, age time.Duration, isHeld func(Tup
 func (sh *shard) freeIf(key held.Key, hash uint64, drop func(h held.Hold, began int64) bool, pl *plan) int {
 	list := sh.removeIf(key, drop)
 	for _, h := range list {
-		sh.release(key, sh.held.Find(key, hash), h, pl)
+		sh.free(key, sh.held.Find(key, hash), h, pl)
 	}
 	if len(list) > 0 {
-		sh.serveBoth(key, pl)
+		sh.serveWaiters(key, pl)
 	}
 	return len(list)
 }

@@ -91,7 +91,7 @@ func (sh *shard) move(old, next *plan) {
 		waited = append(waited, key)
 	}
 	for _, key := range waited {
-		sh.serveBoth(key, next) // both, because a reused tuple may have counted for an owner who waits for its quota
+		sh.serveWaiters(key, next) // both, because a reused tuple may have counted for an owner who waits for its quota
 	}
 	if next.quota != nil {
 		next.quota.serve()

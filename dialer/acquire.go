@@ -8,8 +8,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// acquire takes a tuple for the attempt into use. If none is free, it compares the account with the kernel and, if
-// the attempt may wait, it waits for as long as Wait and ctx allow.
+// acquire takes a tuple for the attempt into use. If none is free, it compares the pool with the kernel. Then, if the
+// attempt may wait, it waits for as long as Wait and ctx allow.
 func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	request := tuple.Request{Dst: a.remote, Src: a.source, Owner: a.d.Owner}
 	rounds := ledgerOf(a.pool).rounds.Load()
@@ -27,9 +27,10 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 		return t, tuple.ErrClosed // without the address, which the net.OpError has
 	}
 	if isUsedUp(err) {
-		if u := a.pool.Usage(a.remote); errors.Is(err, tuple.ErrExhausted) && u.InUse == 0 && u.Retired == 0 && u.Taken > 0 {
+		u := a.pool.Usage(a.remote)
+		if errors.Is(err, tuple.ErrExhausted) && u.InUse == 0 && u.Retired == 0 && u.Taken > 0 {
 			if forbidden := ledgerOf(a.pool).forbids(); forbidden != nil {
-				return t, forbidden // every port that the process may bind is somebody else's, if there is one
+				return t, forbidden // others have every port that the process may bind, if there is one
 			}
 		}
 		err = usedUpError{err}
@@ -37,7 +38,7 @@ func (a *attempt) acquire(ctx context.Context) (tuple.Tuple, error) {
 	return t, err
 }
 
-// wait takes a tuple as soon as there is one. The error before says why it had to wait.
+// wait takes a tuple into use as soon as one is free. The error before says why it had to wait.
 func (a *attempt) wait(ctx context.Context, r tuple.Request, before error) (tuple.Tuple, error) {
 	outer := ctx
 	if a.d.Wait > 0 {
@@ -51,7 +52,7 @@ func (a *attempt) wait(ctx context.Context, r tuple.Request, before error) (tupl
 	defer a.keepReconciling()()
 	t, err := a.pool.AcquireFor(ctx, r)
 	if err != nil && !isUsedUp(err) && ctx.Err() != nil {
-		err = withReason(before, ctx.Err()) // it had ended before the wait began
+		err = withReason(before, ctx.Err()) // ctx had ended before the wait began
 	}
 	if isUsedUp(err) && a.d.Wait > 0 && outer.Err() == nil {
 		err = withReason(err, errWaited)

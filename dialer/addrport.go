@@ -8,12 +8,12 @@ import (
 	"net/netip"
 )
 
-// DialTCP is DialContext for the networks tcp, tcp4 and tcp6 and an address that is known, as [net.Dialer.DialTCP] is.
+// DialTCP is DialContext for the networks tcp, tcp4 and tcp6 and a known address, like [net.Dialer.DialTCP].
 //
-// If laddr is not valid, source and port are chosen, unlike by net.Dialer, which then binds a port to the unspecified
-// address. If its port is 0, it names the source address: one of the pool's Sources if it has any, and else one of
-// the host's. With a port it names both; a port that the pool has is taken into use there. NetDialer.LocalAddr is not
-// used.
+// If laddr is not valid, the pool or the kernel chooses address and port. (net.Dialer binds a port to the unspecified
+// address then.) A laddr with port 0 names the source address: one of the pool's Sources if it has any, or else one of
+// the host's. With a port it names both. If the pool has the port, it is taken into use there. NetDialer.LocalAddr is
+// not used.
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*TCPConn, error) {
 	if !isTCP(network) {
 		return nil, d.unknownNetwork(network, false, laddr, raddr)

@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// netip-typed dials are called as net.Dialer's are; only what they return is more.
+// DialTCP and DialUDP have the signatures of net.Dialer, except for what they return.
 var _ interface {
 	DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*dialer.TCPConn, error)
 	DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*dialer.UDPConn, error)
@@ -22,7 +22,7 @@ var _ interface {
 
 var anywhere netip.AddrPort // not valid: the pool chooses
 
-// dialAddrPort dials by DialTCP or DialUDP, and closes the connection when the test ends.
+// dialAddrPort dials with DialTCP or DialUDP, and closes the connection when the test ends.
 func dialAddrPort(t testing.TB, d *dialer.Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
 	t.Helper()
 	if network[:3] == "udp" {
@@ -43,7 +43,7 @@ func dialAddrPort(t testing.TB, d *dialer.Dialer, network string, laddr, raddr n
 	return c, nil
 }
 
-// both is a Dialer with pools of its own, and a listener of either kind on one address.
+// both returns a Dialer with its own pools, and a listener of each kind on one address.
 func both(t testing.TB, sources ...string) (*dialer.Dialer, netip.AddrPort) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	u, err := net.ListenPacket("udp", l.addr())
@@ -56,7 +56,7 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 	return a.(interface{ AddrPort() netip.AddrPort }).AddrPort()
 }
 
-// An invalid local address means that the pool chooses source and port, and NetDialer's LocalAddr does not matter.
+// If the local address is not valid, the pool chooses source and port, and NetDialer.LocalAddr is not used.
 func TestInvalidLaddrMeansChoose(t *testing.T) {
 	for _, network := range []string{"tcp", "tcp4", "udp", "udp4"} {
 		d, to := both(t)
@@ -70,16 +70,18 @@ func TestInvalidLaddrMeansChoose(t *testing.T) {
 		require.True(t, p.Contains(tuple.From(addrPortOf(c.LocalAddr()), to)))
 		require.Same(t, local, d.NetDialer.LocalAddr, "it is not modified")
 
-		c, err = dialAddrPort(t, d, network, netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv4Unspecified(), to.Port()))
+		c, err = dialAddrPort(t, d, network,
+			netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv4Unspecified(), to.Port()))
 		require.NoError(t, err, "the unspecified address chooses too, and is this host as a destination")
 		require.Equal(t, to, addrPortOf(c.RemoteAddr()))
-		_, err = dialAddrPort(t, d, network, anywhere, netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port()))
+		_, err = dialAddrPort(t, d, network, anywhere,
+			netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port()))
 		require.NoError(t, err, "mapped")
 		require.Equal(t, tuple.Stats{InUse: 3, Destinations: 1}, p.Stats())
 	}
 }
 
-// A local address with port 0 names the source; of a pool with Sources it must be one of them.
+// A local address with port 0 names the source. In a pool with Sources it must be one of them.
 func TestLaddrWithoutPortNamesTheSource(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
 		for _, sources := range [][]string{nil, {"127.0.0.1/32", "127.0.0.2/32", "127.0.0.3/32"}} {
@@ -105,7 +107,7 @@ func TestLaddrWithoutPortNamesTheSource(t *testing.T) {
 	}
 }
 
-// A local address with a port names both; the pool has it in use meanwhile.
+// A local address with a port names both. The pool has it in use meanwhile.
 func TestLaddrWithPortNamesBoth(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
 		d, to := both(t)
@@ -120,7 +122,7 @@ func TestLaddrWithPortNamesBoth(t *testing.T) {
 	}
 }
 
-// What cannot be dialled is an error that says what was asked, and takes no tuple.
+// An address that cannot be dialled gives an error that names it, and takes no tuple.
 func TestAddrPortErrors(t *testing.T) {
 	d, to := both(t)
 	at := netip.MustParseAddrPort
@@ -161,7 +163,7 @@ func TestAddrPortErrors(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, d.UDP.Stats())
 }
 
-// A port that was asked for is not taken for one that is not the pool's, however often it comes free at this moment.
+// A port of the pool that was asked for never counts as foreign, even if it becomes free at that moment.
 func TestPortAskedForIsInTheAccount(t *testing.T) {
 	p := pool("20000")
 	u := tuple.MustParse("0.0.0.0:20000->192.0.2.1:80")
@@ -193,16 +195,17 @@ func TestPortAskedForIsInTheAccount(t *testing.T) {
 	others.Wait()
 }
 
-// A pool that is closed is closed to those who name the port, too.
+// A closed pool also refuses a port that the caller asked for.
 func TestPortAskedForOfAClosedPool(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	p := pool("20000-20009", "127.0.0.1/32")
 	require.NoError(t, p.Close())
 	d := &dialer.Dialer{TCP: p, UDP: p}
 	for _, port := range []uint16{20000, 0} {
-		_, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), to.addrPort())
+		from := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+		_, err := d.DialTCP(t.Context(), "tcp", from, to.addrPort())
 		require.ErrorIs(t, err, tuple.ErrClosed)
-		_, err = d.DialUDP(t.Context(), "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), to.addrPort())
+		_, err = d.DialUDP(t.Context(), "udp", from, to.addrPort())
 		require.ErrorIs(t, err, tuple.ErrClosed)
 	}
 }

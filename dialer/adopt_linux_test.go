@@ -21,10 +21,10 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// predecessorVariable makes a process the predecessor: it dials what the variable says, and waits to be killed.
+// predecessorVariable makes a process the predecessor: it dials what the variable names, and waits until it is killed.
 const predecessorVariable = "EPHEMERA_PREDECESSOR"
 
-// bePredecessor dials with a pool of these ports, tells its local addresses, and never returns.
+// bePredecessor dials with a pool of these ports, prints its local addresses, and never returns.
 func bePredecessor(t *testing.T, ports, address string) {
 	d := &dialer.Dialer{TCP: pool(ports)}
 	for range d.TCP.Ports.Len() {
@@ -35,7 +35,7 @@ func bePredecessor(t *testing.T, ports, address string) {
 	os.Stdin.Read(make([]byte, 1))
 }
 
-// killedPredecessor returns the ends that to has of the connections of a process that was killed.
+// killedPredecessor returns to's ends of the connections of a process that was killed.
 func killedPredecessor(t *testing.T, to *peer, ports string, n int) (accepted []*net.TCPConn) {
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -68,15 +68,16 @@ func killedPredecessor(t *testing.T, to *peer, ports string, n int) (accepted []
 	return accepted
 }
 
-// A process is killed, and its successor never gets a tuple that is in TIME_WAIT, or of a socket that lives on, until
-// it is over with that; in the bind lane the kernel would let it.
+// A process is killed. Its successor never gets a tuple that is in TIME_WAIT or has an open socket, although the kernel
+// would allow it in the bind lane.
 func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 	if ports, address, ok := strings.Cut(os.Getenv(predecessorVariable), " "); ok {
 		bePredecessor(t, ports, address)
 		return
 	}
-	// A late RST would end TIME_WAIT (RFC 1337), as it does on a slow machine that sends a FIN twice.
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_rfc1337=1", "net.ipv4.tcp_tw_reuse=0") {
+	// A late RST would end TIME_WAIT (RFC 1337). That happens on a slow machine that sends a FIN twice.
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999",
+		"net.ipv4.tcp_rfc1337=1", "net.ipv4.tcp_tw_reuse=0") {
 		return
 	}
 	audited(t, func(t *testing.T, to *peer, p *tuple.Pool, port uint16) { // ten ports
@@ -88,7 +89,7 @@ func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 		}
 		t.Run("", func(t *testing.T) {
 			var adopted *dialer.Adopted
-			t.Cleanup(func() { // when the two others have been closed
+			t.Cleanup(func() { // runs after the two other listeners are closed
 				require.NoError(t, adopted.Update())
 				require.Zero(t, adopted.Reserved())
 				require.Zero(t, p.Stats().InUse)
@@ -125,7 +126,7 @@ func TestSuccessorGetsNoTupleThatIsNotOver(t *testing.T) {
 	})
 }
 
-// requireDialable dials until no tuple is left, and requires that it was from these ports.
+// requireDialable dials until no tuple is left, and requires that it used exactly these ports.
 func requireDialable(t *testing.T, p *tuple.Pool, to *peer, ports ...uint16) {
 	t.Helper()
 	d := &dialer.Dialer{TCP: p}
@@ -135,7 +136,8 @@ func requireDialable(t *testing.T, p *tuple.Pool, to *peer, ports ...uint16) {
 		if err != nil {
 			var exhausted *tuple.ExhaustedError
 			require.True(t, errors.As(err, &exhausted), err)
-			require.Greater(t, exhausted.Next, shortestTimeWait(t, p)+3*time.Second, "the kernel takes longer than it says")
+			require.Greater(t, exhausted.Next, shortestTimeWait(t, p)+3*time.Second,
+				"the kernel takes longer than it says")
 			break
 		}
 		defer reset(c.(*dialer.TCPConn))
@@ -145,7 +147,7 @@ func requireDialable(t *testing.T, p *tuple.Pool, to *peer, ports ...uint16) {
 	require.Equal(t, ports, got)
 }
 
-// shortestTimeWait returns what is left, to go by the kernel, of what p has retired.
+// shortestTimeWait returns the shortest time that the kernel reports for the tuples that p has retired.
 func shortestTimeWait(t *testing.T, p *tuple.Pool) time.Duration {
 	shortest := time.Hour
 	for s, err := range (sockdiag.Query{States: sockdiag.StatesOf(sockdiag.TimeWait)}).All() {
@@ -158,8 +160,8 @@ func shortestTimeWait(t *testing.T, p *tuple.Pool) time.Duration {
 	return shortest
 }
 
-// Where sockets from several addresses fall on one tuple, it is held until the last of them is gone, and rests for what
-// rests longest.
+// If several sockets with different addresses belong to one tuple, it is taken until the last of them is gone,
+// TIME_WAIT included.
 func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -189,8 +191,7 @@ func TestAdoptHoldsATupleForAllSocketsOnIt(t *testing.T) {
 	requireAgreement(t, "tcp", p)
 }
 
-// Connections that a server accepted on a port of the pool are tuples of the pool too, and so are connected UDP
-// sockets.
+// Adopt takes the tuples of connections that a server accepted on a port of the pool, and of connected UDP sockets.
 func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -218,8 +219,8 @@ func TestAdoptReservesAcceptedConnectionsAndUDP(t *testing.T) {
 	}
 }
 
-// Where UDP sockets on a port are closed while the kernel hands out the list of them, it leaves out others. Adopt and
-// Update find those all the same, and Audit does not miss them: what lives is reserved until it is gone.
+// If UDP sockets on a port close while the kernel lists them, the list omits others. Adopt, Update and Audit find those
+// anyway, and tuples with a socket stay taken until it is gone.
 func TestSocketsThatAWalkMisses(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -18,15 +18,16 @@ import (
 // The tests of this file pass on every system, and in a sandbox whose kernel is not Linux: `.ci/run gvisor` runs them
 // there.
 
-// alone has a test meet no other program's ports: in a private network, where the system has that. EPHEMERA_SANDBOX
-// says that the whole process is in a sandbox with a network of its own.
+// alone gives a test a private network without the ports of other programs, if the system has that. EPHEMERA_SANDBOX
+// says that the whole process is in a sandbox with its own network.
 func alone(t *testing.T) bool {
 	t.Helper()
-	return runtime.GOOS != "linux" || os.Getenv("EPHEMERA_SANDBOX") != "" || netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999")
+	return runtime.GOOS != "linux" || os.Getenv("EPHEMERA_SANDBOX") != "" ||
+		netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999")
 }
 
-// reached returns how many connections have reached the peer. It dials last, from an address of closedPort: the peer
-// accepts in order.
+// reached returns how many connections have reached the peer. It dials last, from closedPort, because the peer accepts
+// in order.
 func (p *peer) reached(t testing.TB, last string) (n int) {
 	t.Helper()
 	from, err := net.ResolveTCPAddr("tcp", last)
@@ -50,8 +51,8 @@ func (p *peer) reached(t testing.TB, last string) (n int) {
 	}
 }
 
-// requireOneConnectionADial dials some times. All dials work, and the peer sees one connection for each. One dial may
-// find out that the kernel accepts an option and ignores it, at the cost of one more.
+// requireOneConnectionADial dials several times. All dials work, and the peer sees one connection for each. One dial
+// may need one more connection to learn that the kernel accepts an option and ignores it.
 func requireOneConnectionADial(t *testing.T, d *dialer.Dialer, to *peer, last string) {
 	t.Helper()
 	const dials = 20
@@ -63,8 +64,8 @@ func requireOneConnectionADial(t *testing.T, d *dialer.Dialer, to *peer, last st
 	require.LessOrEqual(t, to.reached(t, last), dials+1)
 }
 
-// kindsOfPools returns pools of each kind, by their names: with the ports of the host, with the default ports, and
-// with some that the kernel chooses among and some that it does not.
+// kindsOfPools returns pools of each kind by name: with the ports of the host, with the default ports, and with ports
+// on both sides of the kernel's range.
 func kindsOfPools() map[string]*tuple.Pool {
 	return map[string]*tuple.Pool{
 		"of the host":           nil,
@@ -76,7 +77,7 @@ func kindsOfPools() map[string]*tuple.Pool {
 	}
 }
 
-// A dial makes one connection, whatever the kernel knows of ports.
+// A dial makes one connection on every kernel.
 func TestOnAnyKernelOneConnectionADial(t *testing.T) {
 	if !alone(t) {
 		return
@@ -145,7 +146,7 @@ func TestOnAnyKernelAResetLeavesNothing(t *testing.T) {
 	}
 }
 
-// A dial that is refused says so, and holds nothing.
+// A refused dial returns an error, and holds nothing.
 func TestOnAnyKernelARefusedDialLeavesNothing(t *testing.T) {
 	if !alone(t) {
 		return

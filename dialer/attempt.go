@@ -15,54 +15,52 @@ type attempt struct {
 	call
 	remote   netip.AddrPort
 	settings *settings
-	until    time.Time // when Wait is over; zero before it has begun
+	until    time.Time // when Wait ends; zero before the wait begins
 	socket   socketControl
 
-	chosen        netip.Addr // what the kernel chooses as the source; not valid before it was asked
+	chosen        netip.Addr // the source that the kernel chooses; not valid until it was asked
 	taken         int        // how many tuples others had
 	forbidden     int        // how many ports a policy forbade
-	unexplained   int        // how many tuples were refused though the kernel has nothing there
-	kernelRefused bool       // the kernel had no use for its own choice
+	unexplained   int        // how many tuples the kernel refused although it has nothing there
+	kernelRefused bool       // the kernel refused a port of its own choice
 	leaveToKernel bool       // the next try is the last, and the kernel chooses the port
-	discarded     bool       // a connection was closed because it was not from its tuple
-	moves         int        // how often the settings turned out to be those of another namespace
+	discarded     bool       // a connection was closed because its port was not the one of its tuple
+	moves         int        // how often the settings turned out to belong to another namespace
 }
 
 // connector opens the sockets of an attempt, one after the other.
 type connector interface {
-	// connect opens a socket, and connects it from t in the lane l. The local end is not valid if the kernel does not
+	// connect opens a socket and connects it from t in the lane l. The local end is not valid if the kernel does not
 	// tell it.
 	connect(ctx context.Context, t tuple.Tuple, l lane) (local netip.AddrPort, err error)
 
-	// discard closes the socket, if there is one, so that no TIME_WAIT is left. An error ends the dial.
+	// discard closes the socket, if there is one, and leaves no TIME_WAIT. An error ends the dial.
 	discard() error
 }
 
 const (
-	// mostForbidden is how many forbidden ports in one dial stand for all: of a pool whose ports nobody named, and of
-	// one whose ports were named.
+	// If a policy forbids that many ports in one dial, it is taken to forbid all: in a pool that does not name its
+	// ports, and in one that does.
 	mostForbidden, mostForbiddenNamed = 16, 1024
 
-	// mostUnexplained is how many refusals that nothing in the kernel explains end a dial: its answer does not depend
-	// on the tuple.
+	// After that many unexplained refusals, the answer of the kernel does not depend on the tuple, and the dial ends.
 	mostUnexplained = 4
 
-	// fewestTaken is how many tuples others must turn out to have before a dial asks the kernel for all of them.
+	// After that many taken tuples, a dial asks the kernel for all tuples that others have.
 	fewestTaken = 3
 
-	// mostMoves bounds how often the settings are read again because the socket is in another namespace.
+	// mostMoves is how often the settings are read again because the socket is in another namespace.
 	mostMoves = 2
 )
 
-// run connects from the first tuple that the kernel does not refuse. Each other tuple goes back after its socket is
-// closed.
+// run connects from the first tuple that the kernel accepts. Each refused tuple goes back after its socket is closed.
 func (a *attempt) run(ctx context.Context, c connector) (lease, error) {
 	a.settings = currentSettings()
 	ledgerOf(a.pool).follow(a.pool, a.transport(), a.settings)
 	if a.local.Port() != 0 {
 		return a.runFrom(ctx, c)
 	}
-	// A process that may not bind has no other way to UDP than the kernel's choice.
+	// A process that may not bind can use UDP only from a port that the kernel chooses.
 	a.leaveToKernel = a.udp && isImplicit(a.pool) && ledgerOf(a.pool).forbids() != nil
 	for {
 		t, err := a.acquire(ctx)
@@ -77,7 +75,7 @@ func (a *attempt) run(ctx context.Context, c connector) (lease, error) {
 		case r.of == theDial || a.leaveToKernel || !a.next(held, r):
 			a.giveBack(ctx, held, r)
 			if src := t.Src().Addr(); r.of == theDial && !src.IsUnspecified() {
-				a.source = src // it belongs to the error
+				a.source = src // the error names it
 			}
 			return lease{}, a.explain(r.err, held.tuple)
 		case ctx.Err() != nil:
@@ -86,8 +84,8 @@ func (a *attempt) run(ctx context.Context, c connector) (lease, error) {
 	}
 }
 
-// runFrom connects from the port that the caller asked for. A port or source that the pool does not have has no
-// account.
+// runFrom connects from the port that the caller asked for. If the pool does not have that port and source, nothing is
+// recorded.
 func (a *attempt) runFrom(ctx context.Context, c connector) (lease, error) {
 	src := a.local
 	if !src.Addr().IsValid() {
@@ -119,8 +117,8 @@ func (a *attempt) runFrom(ctx context.Context, c connector) (lease, error) {
 	return lease{}, errPortInUse
 }
 
-// claim takes t into use if no socket of this pool has it, and no CoolDown that the user set keeps it. The kernel
-// decides about the rest. It does not for UDP, so there what others have stays theirs.
+// claim takes t into use if no socket of this pool has it and no CoolDown of the user keeps it. The kernel decides
+// about the rest, except for UDP: there a tuple that others have stays theirs.
 func (a *attempt) claim(t tuple.Tuple) (was tuple.State, ok bool) {
 	if !a.udp {
 		return pools.Claim(a.pool, t, a.d.Owner)
@@ -129,9 +127,10 @@ func (a *attempt) claim(t tuple.Tuple) (was tuple.State, ok bool) {
 	return was, was == tuple.Free
 }
 
-// isClosed returns an error if the pool is closed. Every tuple is foreign to it then.
+// isClosed returns an error if the pool is closed, because then every tuple is foreign to it.
 func (a *attempt) isClosed(src netip.AddrPort) error {
-	t, err := a.pool.TryAcquireFor(tuple.Request{Dst: a.remote, Src: src.Addr(), Ports: alloc.RangeSet(src.Port(), src.Port())})
+	port := alloc.RangeSet(src.Port(), src.Port())
+	t, err := a.pool.TryAcquireFor(tuple.Request{Dst: a.remote, Src: src.Addr(), Ports: port})
 	if err == nil { // it is no longer foreign
 		a.pool.Release(t)
 	}
@@ -141,12 +140,12 @@ func (a *attempt) isClosed(src netip.AddrPort) error {
 	return nil
 }
 
-// try connects from one tuple, in one lane after the other, until the tuple works or its refusal has a reason. The
-// tuple stays in use; if its socket failed, that is closed.
+// try connects from one tuple, in one lane after the other, until the tuple works or the refusal has a reason. The
+// tuple stays in use. A socket that failed is closed.
 func (a *attempt) try(ctx context.Context, c connector, held lease) (kept lease, r refusal) {
 	returned := false
 	defer func() {
-		if !returned { // a caller's Control has ended the goroutine, and what became of the socket is not known
+		if !returned { // a caller's Control ended the goroutine, and the state of the socket is unknown
 			held.abandon()
 		}
 	}()
@@ -161,7 +160,7 @@ func (a *attempt) try(ctx context.Context, c connector, held lease) (kept lease,
 			break
 		}
 		if before.of == theTuple && r.of == thePort {
-			r.freeIn = silence // bound by somebody, or the tuple of a connection that leads elsewhere
+			r.freeIn = silence // somebody bound it, or a connection with the tuple leads elsewhere
 		}
 		a.kernelRefused = a.kernelRefused || lanes[i] == kernelLane
 		if err := c.discard(); err != nil {
@@ -182,17 +181,16 @@ func (a *attempt) try(ctx context.Context, c connector, held lease) (kept lease,
 	return kept, r
 }
 
-// settle decides about a connection from local in the lane l. It is kept if it is from the tuple that is held, or if
-// the account can be made to say so. At most one connection of a dial is closed because its port is another one,
-// whatever the kernel does.
+// settle decides about a connection from local in the lane l. It is kept if it has the tuple that is held, or if the
+// pool can record its real tuple. A dial closes at most one connection because of its port, whatever the kernel does.
 func (a *attempt) settle(held lease, local netip.AddrPort, l lane) (lease, refusal) {
 	src := held.tuple.Src()
 	samePort := local.Port() == src.Port()
 	sameAddr := src.Addr().IsUnspecified() || local.Addr().WithZone("") == src.Addr()
 	switch {
 	case !local.IsValid():
-		return held, refusal{} // what was asked for is the best guess
-	case sameAddrPort(local, a.remote): // TCP's simultaneous open, or UDP
+		return held, refusal{} // the tuple that was asked for is the best guess
+	case sameAddrPort(local, a.remote): // by TCP's simultaneous open, or UDP
 		return held, refusal{of: theSocket, err: errSelf, freeIn: refusedFor}
 	case samePort && sameAddr, held.pool == nil:
 		return held, refusal{}
@@ -218,13 +216,14 @@ func (a *attempt) settle(held lease, local netip.AddrPort, l lane) (lease, refus
 	return held, refusal{}
 }
 
-// next reports whether another tuple is worth a try. If so, it gives back the one that was refused.
+// next reports whether the dial should try another tuple. If so, it gives back the refused one.
 func (a *attempt) next(held lease, r refusal) bool {
 	l := ledgerOf(a.pool)
 	switch r.of {
 	case thePolicy:
 		l.bar(held.tuple.Src().Port(), r)
-		if a.forbidden++; a.forbidden == mostForbiddenNamed || isImplicit(a.pool) && (a.udp || a.forbidden == mostForbidden) {
+		a.forbidden++
+		if a.forbidden == mostForbiddenNamed || isImplicit(a.pool) && (a.udp || a.forbidden == mostForbidden) {
 			return a.lastTry(held)
 		}
 	case theTuple:
@@ -245,8 +244,8 @@ func (a *attempt) next(held lease, r refusal) bool {
 	return true
 }
 
-// lastTry has the kernel choose the port of the next try, as it does for net.Dialer, if nobody named the ports of the
-// pool.
+// lastTry lets the kernel choose the port of the next try, as it does for net.Dialer. It fails if the pool names its
+// ports.
 func (a *attempt) lastTry(held lease) bool {
 	if !isImplicit(a.pool) {
 		return false

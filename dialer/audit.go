@@ -9,43 +9,50 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
+// A difference counts if several looks at the kernel see it, and the pool does not change between two of them.
 const (
-	looks   = 4  // how often a difference must be seen, and
-	glances = 10 // how often, at least 1 ms apart, the pool must say the same between two of them
+	looks   = 4  // how often to compare the pool with the kernel
+	glances = 10 // how often to look at the pool between two comparisons, at least 1 ms apart
 )
 
-// slack is how much later than the pool the kernel may let TIME_WAIT be reused.
+// slack is how much later than the pool the kernel may let a new connection have a tuple in TIME_WAIT.
 const slack = time.Second
 
-// Audit compares what the pool holds with the sockets that the kernel has, tuple by tuple, and returns what differs,
-// in the order of Tuple.Compare. The network is "tcp" or "udp"; a nil pool means the HostPool. These differ:
+// Audit compares the tuples that the pool holds with the sockets of the kernel, one by one. It returns the differences
+// in the order of Tuple.Compare. The network is "tcp" or "udp". A nil pool means the HostPool. These are differences:
 //
-//   - a tuple that is in use, and has no socket. A connection that the peer has reset and that is not closed yet is
-//     one, and one that is closed and whose Tracker has not heard of it yet;
-//   - a tuple that is free, and has a socket, of whatever process, or is in TIME_WAIT from which the kernel does not
-//     let a new connection have it. One that we have closed after the peer did (LAST-ACK) is so for a moment, and one
-//     whose peer closed long after us, because the pool counts from our close and the kernel from the peer's;
-//   - a tuple that cools down, and has a socket that a process holds;
-//   - a tuple with two sockets or more from the same local address and port: the kernel allows it for UDP, and under a
-//     Pool.Scope it means that two connections look the same to somebody;
-//   - a port that the pool hands out, and on which somebody listens: see ListeningPorts.
+//   - A tuple is in use and has no socket. That includes a connection that the peer has reset and that is not closed
+//     yet, and a closed one whose Tracker has not heard of it yet.
+//   - A tuple is free and has a socket of any process, or is in TIME_WAIT and the kernel does not let a new connection
+//     have it. That can be true for a moment after a passive close (LAST-ACK). It can also be true if the peer closed
+//     long after us, because the pool counts from our close and the kernel from the peer's.
+//   - A tuple cools down and has a socket that a process holds.
+//   - A tuple has several sockets with the same local address and port. The kernel allows it for UDP. Under a
+//     Pool.Scope it means that two connections look the same behind the NAT.
+//   - The pool hands out a port that has a listener. See ListeningPorts.
 //
-// These agree: a tuple in use with a socket in any state, TIME_WAIT included, because its connection may not be
-// closed yet; one that cools down with no socket, with one in TIME_WAIT, or with one that no process holds any more;
-// one that is taken, whatever the kernel has; and TIME_WAIT whose time is over, though the kernel has not cleared it
-// away yet. A tuple that the pool neither hands out nor holds is not looked at. A connection whose destination a BPF
-// program has exchanged is looked at where it leads, if the kernel names that as its peer.
+// These are not differences:
 //
-// The pool and the kernel cannot be looked at in one instant, and both change. So what differs is looked at again,
-// and reported only if each of 4 looks at the kernel and of 30 at the pool, over 30 ms or more, found it so, with the
-// same socket or the same use of the tuple. A dial or a close under way is none, unless it takes that long: a Control
-// of NetDialer that blocks, or before Linux 6.3 a dial that is not answered, whose port the pool does not know yet.
-// Conversely, what comes and goes within that time is not reported.
+//   - A tuple is in use and has a socket in any state. TIME_WAIT counts, because its connection may not be closed yet.
+//   - A tuple cools down and has no socket, is in TIME_WAIT, or has a socket that no process holds any more.
+//   - A tuple is taken, whatever the kernel has.
+//   - The time of a TIME_WAIT is over, but the kernel has not removed it yet.
+//   - The pool neither holds nor hands out the tuple.
 //
-// A look takes some 2 µs and 300 bytes for each socket, measured with 100,800. There is one look if nothing differs.
+// If a BPF program changes the destination of a connection, its socket counts for the destination that was dialled, as
+// long as the kernel reports the new destination as the peer.
 //
-// Audit takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network
-// namespace, in which the pool should be used.
+// The pool and the kernel change between two looks. So Audit looks at a difference again, and reports it only if 4
+// looks at the kernel and 30 at the pool, over 30 ms or more, show it with the same socket or the same use of the
+// tuple. What comes and goes within that time is not reported. A dial or close that takes longer may be reported: one
+// with a Control that blocks or, before Linux 6.3, a dial that is not answered and whose port the pool does not know
+// yet.
+//
+// A look at the kernel takes about 2 µs and 300 bytes for each socket, measured with 100,800. One look is enough if
+// nothing differs.
+//
+// Audit needs Linux. On other systems the error Is errors.ErrUnsupported. It looks at the network namespace of the
+// calling thread, in which the pool should be used.
 func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 	p, err := orHost(network, p)
 	if err != nil {
@@ -74,7 +81,7 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 		if ended(e) {
 			continue
 		}
-		if f.Kernel == "" && network == "udp" && p.Scope == nil { // walks may have missed it
+		if f.Kernel == "" && network == "udp" && p.Scope == nil { // the walks may have missed a socket
 			switch missed, err := hasSocket(network, e.Src(), e.Dst()); {
 			case err != nil:
 				return nil, err
@@ -88,29 +95,29 @@ func Audit(network string, p *tuple.Pool) ([]Difference, error) {
 	return list, nil
 }
 
-// findings are the differences of one look, by the end of the sockets or, where there is none, the entry of the pool.
+// findings are the differences of one look, by the tuple of the sockets or, if there is none, by the tuple in the pool.
 type findings map[tuple.Tuple]*finding
 
 type finding struct {
 	Difference
-	inodes []uint32 // of the sockets, each once
+	inodes []uint32 // of the sockets, without duplicates
 }
 
-// compare compares once.
+// compare looks at the pool and the kernel once.
 func compare(network string, p *tuple.Pool) (findings, error) {
-	inUse := map[tuple.Tuple]struct{}{} // what has no socket so far
+	inUse := map[tuple.Tuple]struct{}{} // without a socket so far
 	for t, state := range p.All() {
 		if state == tuple.InUse {
 			inUse[t] = struct{}{}
 		}
 	}
-	translated := map[tuple.Tuple]tuple.Tuple{} // by what the kernel has
+	translated := map[tuple.Tuple]tuple.Tuple{} // by the tuple in the kernel
 	for t, remote := range ledgerOf(p).translated() {
 		translated[entry(p, tuple.From(t.Src(), remote))] = t
 	}
 	found := findings{}
 	settings := currentSettings()
-	first := map[tuple.Tuple]uint32{} // the inode of the first socket that has this end
+	first := map[tuple.Tuple]uint32{} // the inode of the first socket, by its tuple
 	for s, err := range sockets(network, true) {
 		if err != nil {
 			return nil, err
@@ -150,7 +157,7 @@ func compare(network string, p *tuple.Pool) (findings, error) {
 	return found, nil
 }
 
-// add enters a socket, and the inodes of others with the same end.
+// add records a socket, and the inodes of others with the same tuple.
 func (found findings) add(e tuple.Tuple, state tuple.State, s *sockdiag.Socket, others ...uint32) {
 	f := found[e]
 	if f == nil {
@@ -169,7 +176,7 @@ func (found findings) add(e tuple.Tuple, state tuple.State, s *sockdiag.Socket, 
 	f.Sockets = len(f.inodes)
 }
 
-// withoutSocket ranges over the tuples in use that have none.
+// withoutSocket yields the tuples in use that have no socket.
 func (found findings) withoutSocket(yield func(tuple.Tuple) bool) {
 	for e, f := range found {
 		if f.Kernel == "" && !yield(e) {
@@ -178,12 +185,12 @@ func (found findings) withoutSocket(yield func(tuple.Tuple) bool) {
 	}
 }
 
-// watch looks at the pool alone for a while, and drops what does not stay.
+// watch looks only at the pool for a while, and drops the differences whose state changes.
 func (found findings) watch(p *tuple.Pool) {
 	for range glances {
 		time.Sleep(time.Millisecond)
 		for e, f := range found {
-			hasState := f.Kernel != "" && f.Pool != tuple.Foreign // a Watch knows better of what has no socket
+			hasState := f.Kernel != "" && f.Pool != tuple.Foreign // pools.Watch does it for tuples without a socket
 			if hasState && p.State(f.Tuple) != f.Pool {
 				delete(found, e)
 			}
@@ -191,7 +198,7 @@ func (found findings) watch(p *tuple.Pool) {
 	}
 }
 
-// alsoIn returns what a later look has found too, of the same sockets, as that saw it.
+// alsoIn returns the findings that a later look shows too, with the same sockets, as the later look saw them.
 func (found findings) alsoIn(later findings) findings {
 	both := findings{}
 	for e, f := range found {

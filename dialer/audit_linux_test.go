@@ -17,9 +17,9 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// requireAgreement requires that the kernel says what the pools say, less what may have been closed a minute ago: the
-// pool counts from the close, the kernel from the peer's. What an older kernel chose itself it keeps itself, if
-// nobody ever saw which port it was.
+// requireAgreement requires that the kernel agrees with the pools. It ignores tuples that may have been closed a minute
+// ago, because the pool counts from our close and the kernel from the peer's. It also ignores tuples that an older
+// kernel chose itself and whose port nobody saw.
 func requireAgreement(t testing.TB, network string, pools ...*tuple.Pool) {
 	t.Helper()
 	kernels, err := dialer.HostPorts()
@@ -36,7 +36,7 @@ func requireAgreement(t testing.TB, network string, pools ...*tuple.Pool) {
 	}
 }
 
-// requireDifference requires that Audit finds this one, and nothing else.
+// requireDifference requires that Audit finds this difference and no other.
 func requireDifference(t testing.TB, network string, p *tuple.Pool, want dialer.Difference, says string) {
 	t.Helper()
 	list, err := dialer.Audit(network, p)
@@ -52,8 +52,8 @@ func requireDifference(t testing.TB, network string, p *tuple.Pool, want dialer.
 	require.Equal(t, want, got)
 }
 
-// audited is where Audit is tried: towards and from IPv4 and IPv6, with sources and without, from the kernel's own
-// ports and from others.
+// audited runs f in all places where Audit is tested: towards and from IPv4 and IPv6, with and without sources, on the
+// kernel's own ports and on others.
 func audited(t *testing.T, f func(t *testing.T, to *peer, p *tuple.Pool, port uint16)) {
 	port := uint16(0)
 	for _, to := range []*peer{listen(t, "tcp", "127.0.0.1:9000"), listen(t, "tcp", "[::1]:9000")} {
@@ -72,7 +72,7 @@ func audited(t *testing.T, f func(t *testing.T, to *peer, p *tuple.Pool, port ui
 	}
 }
 
-// Each kind of difference is found, in the state that the kernel has it in, and is gone when it is.
+// Audit finds each kind of difference, with the state in the kernel, and reports nothing when it is gone.
 func TestAuditSaysWhatDiffers(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -90,15 +90,19 @@ func TestAuditSaysWhatDiffers(t *testing.T) {
 
 		t.Run("foreign", func(t *testing.T) {
 			explicit(true)(t, to, port)
-			requireDifference(t, "tcp", p, dialer.Difference{Tuple: real, Pool: tuple.Free, Kernel: "ESTAB", Sockets: 1}, "free in the pool, and the kernel has it in ESTAB")
+			requireDifference(t, "tcp", p,
+				dialer.Difference{Tuple: real, Pool: tuple.Free, Kernel: "ESTAB", Sockets: 1},
+				"free in the pool, and the kernel has it in ESTAB")
 		})
 		requireAgreement(t, "tcp", p)
 
 		c := dial(t, d, to.addr())
-		to.accept(t, c) // lest it be taken for the next one from its port
+		to.accept(t, c) // so that it is not taken for the next connection from its port
 		own := tuple.From(local(c), to.addrPort())
 		require.True(t, p.Retire(c.Tuple(), time.Hour), "too soon")
-		requireDifference(t, "tcp", p, dialer.Difference{Tuple: own, Pool: tuple.Retired, Kernel: "ESTAB", Sockets: 1}, "cooling down in the pool, and the kernel has it in ESTAB")
+		requireDifference(t, "tcp", p,
+			dialer.Difference{Tuple: own, Pool: tuple.Retired, Kernel: "ESTAB", Sockets: 1},
+			"cooling down in the pool, and the kernel has it in ESTAB")
 		reset(c)
 		requireAgreement(t, "tcp", p)
 
@@ -113,7 +117,9 @@ func TestAuditSaysWhatDiffers(t *testing.T) {
 		require.NoError(t, c.Close())
 		awaitTimeWait(t, c.Tuple(), to)
 		rests := tuple.From(netip.AddrPortFrom(ip, free), to.addrPort())
-		requireDifference(t, "tcp", p, dialer.Difference{Tuple: rests, Pool: tuple.Free, Kernel: "TIME-WAIT", Sockets: 1}, "in TIME-WAIT for another ")
+		requireDifference(t, "tcp", p,
+			dialer.Difference{Tuple: rests, Pool: tuple.Free, Kernel: "TIME-WAIT", Sockets: 1},
+			"in TIME-WAIT for another ")
 		requireAgreement(t, "tcp", other)
 		require.True(t, p.Reserve(rests))
 
@@ -121,14 +127,15 @@ func TestAuditSaysWhatDiffers(t *testing.T) {
 			l, err := net.Listen("tcp", netip.AddrPortFrom(at, port+3).String())
 			require.NoError(t, err)
 			on := tuple.From(netip.AddrPortFrom(at, port+3), netip.AddrPort{})
-			requireDifference(t, "tcp", p, dialer.Difference{Tuple: on, Kernel: "LISTEN", Sockets: 1}, "take it out of the pool's Ports")
+			requireDifference(t, "tcp", p, dialer.Difference{Tuple: on, Kernel: "LISTEN", Sockets: 1},
+				"remove it from the pool's Ports")
 			require.NoError(t, l.Close())
 		}
 		requireAgreement(t, "tcp", p)
 	})
 }
 
-// What only looks like a difference is none.
+// Audit does not report connections that only look like a difference.
 func TestAuditReportsNoConnectionThatIsInOrder(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -144,17 +151,17 @@ func TestAuditReportsNoConnectionThatIsInOrder(t *testing.T) {
 		require.Eventually(t, func() bool { return kernelState(t, orphan.Tuple(), to) != 0 }, soon, time.Millisecond)
 
 		bare := dial(t, d, to.addr())
-		require.NoError(t, bare.NetConn().Close()) // in use still
+		require.NoError(t, bare.NetConn().Close()) // the tuple is still in use
 
 		over := dial(t, d, to.addr())
 		require.NoError(t, over.CloseWrite())
 		require.NoError(t, to.accept(t, over).Close())
-		awaitTimeWait(t, over.Tuple(), to) // and not closed
+		awaitTimeWait(t, over.Tuple(), to) // the TCPConn is not closed
 
 		require.Equal(t, tuple.Stats{InUse: 3, Retired: 1, Destinations: 1}, p.Stats())
 		t4, err := p.TryAcquire(to.addrPort())
 		require.NoError(t, err)
-		require.True(t, p.Retire(t4, time.Hour)) // longer than the kernel
+		require.True(t, p.Retire(t4, time.Hour)) // longer than in the kernel
 
 		if to.addrPort().Addr().Is4() {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -165,7 +172,7 @@ func TestAuditReportsNoConnectionThatIsInOrder(t *testing.T) {
 			require.Eventually(t, func() bool { return p.Stats().Destinations == 2 }, soon, time.Millisecond)
 		}
 
-		listen(t, "tcp", netip.AddrPortFrom(to.addrPort().Addr(), port+200).String()) // a port that is not the pool's
+		listen(t, "tcp", netip.AddrPortFrom(to.addrPort().Addr(), port+200).String()) // a port outside the pool
 		if len(p.Sources) > 0 && to.addrPort().Addr().Is4() {
 			listen(t, "tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), port).String())
 			explicitFrom(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), port+1), to)
@@ -177,7 +184,7 @@ func TestAuditReportsNoConnectionThatIsInOrder(t *testing.T) {
 	})
 }
 
-// explicitFrom connects from an address that is not the pool's.
+// explicitFrom connects from an address that is not in the pool.
 func explicitFrom(t *testing.T, from netip.AddrPort, to *peer) {
 	nd := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
 	c, err := nd.Dial("tcp", to.addr())
@@ -185,7 +192,7 @@ func explicitFrom(t *testing.T, from netip.AddrPort, to *peer) {
 	t.Cleanup(func() { c.(*net.TCPConn).SetLinger(0); c.Close() })
 }
 
-// The pools have few ports, so that each changes hands all the time. One is of ports that only others dial from.
+// The pools have few ports, so that each changes hands all the time. Only others dial from the ports of one of them.
 func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -243,7 +250,7 @@ func TestAuditReportsNothingThatIsUnderWay(t *testing.T) {
 	}
 }
 
-// The kernel lets two UDP sockets have one tuple. Audit tells, and no pool can.
+// The kernel lets two UDP sockets have one tuple. Audit reports that; a pool cannot.
 func TestAuditFindsTwoSocketsWithOneTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -255,7 +262,9 @@ func TestAuditFindsTwoSocketsWithOneTuple(t *testing.T) {
 		requireAgreement(t, "udp", p)
 		second := dialUDP(t, &dialer.Dialer{UDP: pool("20000"), SharedUDP: true}, address)
 		require.Equal(t, localUDP(first), localUDP(second))
-		want := dialer.Difference{Tuple: tuple.From(localUDP(first), to), Pool: tuple.InUse, Kernel: "ESTAB", Sockets: 2}
+		want := dialer.Difference{
+			Tuple: tuple.From(localUDP(first), to), Pool: tuple.InUse, Kernel: "ESTAB", Sockets: 2,
+		}
 		requireDifference(t, "udp", p, want, "in use in the pool, and the kernel has 2 sockets")
 		require.NoError(t, second.Close())
 		requireAgreement(t, "udp", p)
@@ -264,13 +273,15 @@ func TestAuditFindsTwoSocketsWithOneTuple(t *testing.T) {
 
 		l, err := net.ListenPacket("udp", netip.AddrPortFrom(to.Addr(), 20000).String())
 		require.NoError(t, err)
-		want = dialer.Difference{Tuple: tuple.From(netip.AddrPortFrom(to.Addr(), 20000), netip.AddrPort{}), Kernel: "UNCONN", Sockets: 1}
-		requireDifference(t, "udp", p, want, "take it out of the pool's Ports")
+		want = dialer.Difference{
+			Tuple: tuple.From(netip.AddrPortFrom(to.Addr(), 20000), netip.AddrPort{}), Kernel: "UNCONN", Sockets: 1,
+		}
+		requireDifference(t, "udp", p, want, "remove it from the pool's Ports")
 		require.NoError(t, l.Close())
 	}
 }
 
-// Under a Scope, connections to two destinations from one port look the same to somebody; from two addresses they do
+// Under a Scope, connections from one port to two destinations look the same behind the NAT. From two addresses they do
 // not.
 func TestAuditFollowsTheScope(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
@@ -281,7 +292,8 @@ func TestAuditFollowsTheScope(t *testing.T) {
 	for i, sources := range [][]string{nil, {"127.0.0.1/32"}} {
 		port := uint16(20000 + i)
 		p := pool(fmt.Sprint(port), sources...)
-		p.Scope = func(dst netip.AddrPort) netip.AddrPort { // what is a scope already has another one, which nobody must ask for
+		// A scope itself has another scope, which the pool must not ask for.
+		p.Scope = func(dst netip.AddrPort) netip.AddrPort {
 			if dst == scope {
 				return netip.MustParseAddrPort("198.51.100.2:80")
 			}
@@ -324,7 +336,7 @@ func TestAuditAndAdoptKnowTwoNetworks(t *testing.T) {
 	}
 }
 
-// What a walk has missed is asked for by itself: by both ends, and where the local address is not known by its port.
+// hasSocket finds a socket that a walk missed: by both ends or, if the local address is not known, by its port.
 func TestHasSocket(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

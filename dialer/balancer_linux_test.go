@@ -20,11 +20,11 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// services are the addresses that a load balancer exchanges for its only backend.
+// services are the addresses that a load balancer replaces by its only backend.
 var services = [2]string{"10.96.0.10", "10.96.0.11"}
 
-// balance has a BPF program exchange the address of each service for that of the backend when a socket of this
-// process is connected, as a load balancer at the sockets does (Cilium without kube-proxy). The test is skipped
+// balance loads a BPF program that replaces the address of each service by that of the backend when a socket of this
+// process connects. A load balancer at the sockets does the same (Cilium without kube-proxy). The test is skipped
 // without the privilege.
 func balance(t *testing.T, backend netip.Addr) {
 	t.Helper()
@@ -55,7 +55,7 @@ func balance(t *testing.T, backend netip.Addr) {
 	require.NoError(t, join(group+"/cgroup.procs"))
 }
 
-// cgroup2 returns a descriptor of the root of the cgroups, version 2, mounted where nobody else sees it.
+// cgroup2 returns a descriptor of the root of the cgroups, version 2, mounted in a private mount namespace.
 func cgroup2(t *testing.T) int {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,7 +65,7 @@ func cgroup2(t *testing.T) int {
 	}
 	mounted := make(chan result)
 	go func() {
-		runtime.LockOSThread() // for good: the thread has a mount namespace of its own
+		runtime.LockOSThread() // never unlocked: the thread has its own mount namespace
 		r := result{fd: -1}
 		defer func() { mounted <- r }()
 		if r.err = unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); r.err != nil {
@@ -87,7 +87,7 @@ func cgroup2(t *testing.T) int {
 	return r.fd
 }
 
-// The constants of include/uapi/linux/bpf.h.
+// These are constants of include/uapi/linux/bpf.h.
 const (
 	progLoad       = 5  // BPF_PROG_LOAD
 	progAttach     = 8  // BPF_PROG_ATTACH
@@ -103,7 +103,7 @@ type instruction struct {
 	value     int32
 }
 
-// exchange returns the program, whose context is struct bpf_sock_addr: the address that is connected to is at 4.
+// exchange returns the program. Its context is struct bpf_sock_addr, with the destination address at offset 4.
 func exchange(backend netip.Addr) []instruction {
 	word := func(a netip.Addr) int32 {
 		b := a.As4()
@@ -158,8 +158,8 @@ func bpf(command uintptr, attr unsafe.Pointer, size uintptr) (int, error) {
 	return int(fd), nil
 }
 
-// balanced makes a far host whose address the services stand for, with a TCP listener on port 53, and returns pools
-// of the near host's address.
+// balanced makes a far host with a TCP listener on port 53, for which the services stand, and returns pools of the near
+// host's address.
 func balanced(t *testing.T) (to *peer, from func(ports string) *tuple.Pool) {
 	t.Helper()
 	pair := netns.NewVeth(t)
@@ -168,7 +168,7 @@ func balanced(t *testing.T) (to *peer, from func(ports string) *tuple.Pool) {
 	return to, func(ports string) *tuple.Pool { return pool(ports, pair.Near.Addr.String()+"/32") }
 }
 
-// UDP sockets towards two services with one backend have no tuple in common, as the kernel has them.
+// UDP sockets towards two services with one backend have no common tuple in the kernel.
 func TestUDPServicesWithOneBackendShareNoTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -199,8 +199,8 @@ func TestUDPServicesWithOneBackendShareNoTuple(t *testing.T) {
 	requireNoDoubles(t, before+40)
 }
 
-// TCP connections to a service are in order: Audit finds nothing, and the tuples of two services with one backend are
-// the other's as soon as they are free.
+// Audit finds nothing wrong with TCP connections to a service. Two services with one backend can use each other's
+// tuples as soon as they are free.
 func TestTCPServiceIsInOrder(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -222,14 +222,14 @@ func TestTCPServiceIsInOrder(t *testing.T) {
 		for _, c := range conns {
 			require.NoError(t, c.Abort())
 		}
-		d.Wait = 5 * time.Second // less than a tuple of others stays out
+		d.Wait = 5 * time.Second // less than a tuple that others have stays taken
 		for range 4 {
 			defer dial(t, d, services[1]+":53").Abort()
 		}
 	}
 }
 
-// Two services with one backend share its tuples: what is left by the one, the other finds.
+// Two services with one backend share its tuples: each finds those that the other leaves free.
 func TestTCPServicesWithOneBackend(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -246,7 +246,7 @@ func TestTCPServicesWithOneBackend(t *testing.T) {
 	}
 }
 
-// TIME_WAIT of a connection to a service is seen, by Close and by a Tracker: its tuple cools down.
+// Close and a Tracker see TIME_WAIT of a connection to a service: its tuple cools down.
 func TestTimeWaitOfAServiceIsSeen(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -268,7 +268,9 @@ func TestTimeWaitOfAServiceIsSeen(t *testing.T) {
 			awaitFIN(t, a)
 			require.NoError(t, a.Close())
 		}
-		require.Eventually(t, func() bool { return d.TCP.Stats() == tuple.Stats{Retired: 5, Destinations: 1} }, soon, time.Millisecond)
+		require.Eventually(t, func() bool {
+			return d.TCP.Stats() == tuple.Stats{Retired: 5, Destinations: 1}
+		}, soon, time.Millisecond)
 		_, err := d.Dial("tcp", services[0]+":53")
 		require.ErrorIs(t, err, tuple.ErrExhausted)
 		require.Equal(t, tuple.Stats{Retired: 5, Destinations: 1}, d.TCP.Stats(), "the kernel has them still")

@@ -12,8 +12,8 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-// BenchmarkDialClose connects over loopback and resets the connection, by net.Dialer and by Dialer in each lane, with
-// and without a source address.
+// BenchmarkDialClose connects over loopback and resets the connection, with net.Dialer and with Dialer in each lane,
+// with and without a source address.
 func BenchmarkDialClose(b *testing.B) {
 	host, err := dialer.HostPorts()
 	require.NoError(b, err)
@@ -37,8 +37,8 @@ func BenchmarkDialClose(b *testing.B) {
 	}
 }
 
-// BenchmarkTracker is BenchmarkDialClose with a Tracker that is told of each end of a connection: by net.Dialer, of
-// which it knows nothing, and by its own.
+// BenchmarkTracker is BenchmarkDialClose with a Tracker that hears of each end of a connection: of those of net.Dialer,
+// which it does not follow, and of its own.
 func BenchmarkTracker(b *testing.B) {
 	var tracker dialer.Tracker
 	b.Cleanup(func() { tracker.Close() })
@@ -64,7 +64,7 @@ func dialClose(b *testing.B, dial func(network, address string) (net.Conn, error
 	}
 }
 
-// BenchmarkUDP opens a connected UDP socket and closes it, by net.Dialer and by Dialer.
+// BenchmarkUDP opens a connected UDP socket and closes it, with net.Dialer and with Dialer.
 func BenchmarkUDP(b *testing.B) {
 	to, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(b, err)

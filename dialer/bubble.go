@@ -5,7 +5,7 @@ import (
 	"runtime"
 )
 
-// inBubble reports whether the calling goroutine is in a testing/synctest bubble. The first line of its stack says so:
+// inBubble reports whether the calling goroutine is in a testing/synctest bubble. The first line of its stack tells:
 // "goroutine 7 [running, synctest bubble 1]:".
 func inBubble() bool {
 	var header [128]byte

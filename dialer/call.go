@@ -16,10 +16,10 @@ type call struct {
 	network string
 	udp     bool
 	pool    *tuple.Pool
-	local   netip.AddrPort // NetDialer.LocalAddr; its address is not valid, or its port is 0, where the pool chooses
+	local   netip.AddrPort // NetDialer.LocalAddr; where its address is not valid or its port is 0, the pool chooses
 	source  netip.Addr     // the one of the pool's Sources that the caller asks for; not valid: any
-	tracker *Tracker       // of dials whose connections are bare
-	mayWait bool           // for a free tuple: every other address was tried before
+	tracker *Tracker       // if the connections are to be bare
+	mayWait bool           // for a free tuple, because all other addresses were tried
 }
 
 func newCall(d *Dialer, nd *net.Dialer, network string) call {
@@ -27,7 +27,7 @@ func newCall(d *Dialer, nd *net.Dialer, network string) call {
 	return call{d: d, nd: nd, network: network, udp: udp, pool: d.pool(udp, netip.Addr{})}
 }
 
-// leaveFrom has the call leave from a NetDialer's LocalAddr.
+// leaveFrom makes NetDialer.LocalAddr the local end of the call.
 func (c *call) leaveFrom(addr net.Addr) error {
 	if addr == nil {
 		return nil
@@ -55,7 +55,7 @@ func (c *call) leaveFrom(addr net.Addr) error {
 		ip = netip.Addr{}
 	}
 	if ip.IsValid() && local.Port == 0 && len(c.pool.Sources) > 0 {
-		return fmt.Errorf("NetDialer.LocalAddr is %v, and the pool's Sources choose an address too: set one of the two", ip)
+		return fmt.Errorf("NetDialer.LocalAddr and the pool's Sources both choose the address: set only one (%v)", ip)
 	}
 	if local.Port < 0 || local.Port > 65535 {
 		return &net.AddrError{Err: "invalid port", Addr: local.String()}
@@ -64,13 +64,13 @@ func (c *call) leaveFrom(addr net.Addr) error {
 	return nil
 }
 
-// setLocal has the call leave from local, whose address is not the unspecified one.
+// setLocal makes local the local end of the call. Its address must not be the unspecified one.
 func (c *call) setLocal(local netip.AddrPort) {
 	c.local = local
 	c.pool = c.d.pool(c.udp, local.Addr())
 }
 
-// pool returns the pool of a transport for dials from a local address; not valid: the pool or the kernel chooses it.
+// pool returns the pool of a transport for a local address. If that is not valid, the pool or the kernel chooses it.
 func (d *Dialer) pool(udp bool, local netip.Addr) *tuple.Pool {
 	p := d.TCP
 	if udp {
@@ -89,7 +89,7 @@ func isTCP(network string) bool { return network == "tcp" || network == "tcp4" |
 
 func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
 
-// only4 and only6 report whether the network is that of one family.
+// only4 and only6 report whether the network allows only one address family.
 func (c *call) only4() bool { return c.network[3:] == "4" }
 func (c *call) only6() bool { return c.network[3:] == "6" }
 
@@ -106,9 +106,9 @@ func ended(ctx context.Context) error {
 	return err
 }
 
-// opError makes err an error of the dial to remote. Its Source is what the caller asked for, or the pool's source, as
-// net.Dialer's errors have the LocalAddr. It has no port that was chosen at random, which would make each error
-// another one to those who count them.
+// opError makes err the error of a dial to remote. Its Source is what the caller asked for, as in the errors of
+// net.Dialer, or the pool's source. It never has a port that was chosen at random, because then no two errors would
+// have the same text.
 func (c *call) opError(remote netip.AddrPort, err error) error {
 	e := &net.OpError{Op: "dial", Net: c.network, Source: c.nd.LocalAddr, Err: err}
 	switch {

@@ -20,7 +20,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// controlled is a net.Dialer whose Control does something to each socket.
+// controlled returns a net.Dialer whose Control calls f with each socket.
 func controlled(f func(fd int) error) *net.Dialer {
 	return &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = f(int(fd)) })
@@ -28,7 +28,7 @@ func controlled(f func(fd int) error) *net.Dialer {
 	}}
 }
 
-// A socket that the caller's Control has bound to a device stays bound to it, on a port of its own and on a shared one.
+// A socket that the caller's Control bound to a device stays bound to it, on a port of its own and on a shared one.
 func TestUDPSocketKeepsItsDevice(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -49,12 +49,15 @@ func TestUDPSocketKeepsItsDevice(t *testing.T) {
 	}
 }
 
-// What the caller's Control chooses as the local end stands, as with net.Dialer: an address, a port, a range of ports.
+// The caller's Control may choose the local end, as with net.Dialer: an address, a port, a range of ports.
 func TestControlMayChooseTheLocalEnd(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
-	addrs := map[string]string{"tcp": listen(t, "tcp", "127.0.0.1:9000").addr(), "udp": echoUDP(t, "127.0.0.1:9000").String()}
+	addrs := map[string]string{
+		"tcp": listen(t, "tcp", "127.0.0.1:9000").addr(),
+		"udp": echoUDP(t, "127.0.0.1:9000").String(),
+	}
 	for name, c := range map[string]struct {
 		choose func(fd int) error
 		want   func(local netip.AddrPort) bool
@@ -97,7 +100,7 @@ func TestControlMayChooseTheLocalEnd(t *testing.T) {
 	}
 }
 
-// A process that may not bind dials UDP for as long as net.Dialer can, however many dials that are.
+// A process that may not bind can dial UDP as often as with net.Dialer.
 func TestUDPWithoutBindNeverRunsOut(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40011") {
 		return
@@ -110,8 +113,8 @@ func TestUDPWithoutBindNeverRunsOut(t *testing.T) {
 	}
 }
 
-// Dials inside a synctest bubble and outside find nothing free at the same time: neither waits for what belongs to
-// the other.
+// Dials inside a synctest bubble and outside find nothing free at the same time. Neither waits for something of the
+// other.
 func TestDialsInABubbleAndOutsideCompareTogether(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40001") {
 		return
@@ -131,7 +134,7 @@ func TestDialsInABubbleAndOutsideCompareTogether(t *testing.T) {
 	outside.Wait()
 }
 
-// Ports on which nobody listens any more are ports like others, before a dial of the zero Dialer fails.
+// A dial of the zero Dialer uses ports that have lost their listener before it fails.
 func TestPortsOfPastListenersAreUsed(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40004") {
 		return
@@ -158,8 +161,8 @@ func TestPortsOfPastListenersAreUsed(t *testing.T) {
 	}
 }
 
-// The tuple of a UDP socket that the garbage collector has closed is free when nothing else is: the kernel has
-// nothing there.
+// The tuple of a UDP socket that the garbage collector closed becomes free when nothing else is free, because the
+// kernel has no socket on it.
 func TestTupleOfACollectedUDPSocketIsFreeInNeed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -181,7 +184,7 @@ func TestTupleOfACollectedUDPSocketIsFreeInNeed(t *testing.T) {
 	}, 5*time.Second, time.Millisecond, "long before the 10 s are over")
 }
 
-// A socket that is bound to lo is on loopback for tcp_tw_reuse=2, whatever its addresses.
+// For tcp_tw_reuse=2, a socket that is bound to lo is on loopback, whatever its addresses are.
 func TestTimeWaitOfASocketOnLoIsReused(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003", "net.ipv4.tcp_tw_reuse=2") {
 		return

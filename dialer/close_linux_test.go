@@ -33,8 +33,8 @@ func awaitReset(t *testing.T, c net.Conn) {
 	require.Error(t, err)
 }
 
-// A tuple rests after its connection as the pool's CoolDown says of how that ended: ActiveClose where the kernel has
-// TIME_WAIT on this side, and only there.
+// A tuple cools down for the time that the pool's CoolDown sets for the ending of its connection. The ending is
+// ActiveClose exactly if the kernel has TIME_WAIT on this side.
 func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -188,7 +188,8 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 						p := pool(fmt.Sprint(first + port))
 						p.CoolDown = tuple.CoolDown{PassiveClose: 20 * time.Second, Reset: 16 * time.Second}
 						rest := map[tuple.Ending]time.Duration{
-							tuple.ActiveClose: 60 * time.Second, tuple.PassiveClose: 20 * time.Second, tuple.Reset: 16 * time.Second,
+							tuple.ActiveClose: 60 * time.Second, tuple.PassiveClose: 20 * time.Second,
+							tuple.Reset: 16 * time.Second,
 						}
 						var rested time.Duration
 						p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { rested = d }}
@@ -199,7 +200,8 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 						a := to.accept(t, c)
 						closing.close(t, c, a)
 						require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
-						require.InDelta(t, rest[closing.how], rested, float64(5*time.Second), "the kernel may have said what is left")
+						require.InDelta(t, rest[closing.how], rested, float64(5*time.Second),
+							"the kernel may have said what is left")
 						if closing.how == tuple.ActiveClose {
 							awaitTimeWait(t, c.Tuple(), to)
 						} else {
@@ -212,7 +214,7 @@ func TestTupleRestsAsItsConnectionEnded(t *testing.T) {
 	}
 }
 
-// awaitTimeWaitOf waits until the kernel has no more of c than TIME_WAIT.
+// awaitTimeWaitOf waits until the kernel has only TIME_WAIT of c.
 func awaitTimeWaitOf(t *testing.T, c *dialer.TCPConn) {
 	local, remote := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
 	require.Eventually(t, func() bool {
@@ -221,7 +223,7 @@ func awaitTimeWaitOf(t *testing.T, c *dialer.TCPConn) {
 	}, soon, time.Millisecond)
 }
 
-// writeAndAwait has a byte from one end arrive at the other, where nobody reads it.
+// writeAndAwait writes a byte at one end and waits until it has arrived at the other, where nobody reads it.
 func writeAndAwait(t *testing.T, from, to interface {
 	net.Conn
 	SyscallConn() (syscall.RawConn, error)
@@ -239,7 +241,7 @@ func writeAndAwait(t *testing.T, from, to interface {
 	}, soon, time.Millisecond)
 }
 
-// However many close a connection, its tuple is given back once: whoever has it next keeps it.
+// Concurrent closes of a connection give its tuple back once: the next holder keeps it.
 func TestConcurrentCloseGivesTheTupleBackOnce(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -258,7 +260,7 @@ func TestConcurrentCloseGivesTheTupleBackOnce(t *testing.T) {
 				<-start
 				errs[i] = c.Close()
 				if errs[i] == nil {
-					_, errs[i] = p.TryAcquire(to.addrPort()) // the next to have it, who does not let go
+					_, errs[i] = p.TryAcquire(to.addrPort()) // the next holder, which keeps it
 				}
 			})
 		}
@@ -280,8 +282,8 @@ func TestConcurrentCloseGivesTheTupleBackOnce(t *testing.T) {
 	}
 }
 
-// A connection that nobody holds any more gives its tuple back as it gives back its descriptor, whichever of the two
-// the caller kept.
+// A connection that is no longer referenced gives back its tuple and its descriptor, whether the caller kept the
+// TCPConn or the bare connection.
 func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -322,8 +324,8 @@ func TestCollectedConnectionGivesItsTupleBack(t *testing.T) {
 	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) <= sockets }, soon, time.Millisecond)
 }
 
-// The tuple of a dial that nobody answered, or that was refused, rests as CoolDown says of NeverEstablished: a NAT
-// may remember it. If no packet was sent, there is nothing to be remembered.
+// The tuple of a dial that was refused or not answered cools down for CoolDown.NeverEstablished, because a NAT may
+// remember it. If no packet was sent, it is free at once.
 func TestTupleOfAFailedDialRests(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -15,32 +15,31 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// plainConnector connects by a net.Dialer.
+// plainConnector connects with a net.Dialer.
 type plainConnector struct {
 	a       attempt
 	conn    net.Conn
 	control controlFunc // a.socket.run
 }
 
-// connectors keep dials from allocating their attempts.
+// connectors are reused, so that a dial need not allocate its attempt.
 var connectors = sync.Pool{New: func() any {
 	c := new(plainConnector)
 	c.control, c.a.socket.each = c.a.socket.run, c.a.socket.onSocket
 	return c
 }}
 
-// dialOnce makes an attempt.
+// dialOnce makes one attempt.
 func (c *call) dialOnce(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
 	p := connectors.Get().(*plainConnector)
 	p.a.call, p.a.remote = *c, remote
 	conn, err := p.dial(ctx)
-	// Not if a Control panics or ends the goroutine: package net may still refer to it.
+	// A connector is not reused if a Control panics or ends the goroutine, because package net may still refer to it.
 	*p = plainConnector{control: p.control, a: attempt{socket: socketControl{each: p.a.socket.each}}}
 	connectors.Put(p)
 	return conn, err
 }
 
-// dial makes the attempt.
 func (c *plainConnector) dial(ctx context.Context) (net.Conn, error) {
 	held, err := c.a.run(ctx, c)
 	if _, panicked := err.(controlPanic); panicked {
@@ -65,7 +64,7 @@ func (c *plainConnector) dial(ctx context.Context) (net.Conn, error) {
 	return wrap(c.conn, held), nil
 }
 
-// wrap makes conn a connection that gives back what is held when it is closed.
+// wrap makes conn a connection that gives its tuple back when it is closed.
 func wrap(conn net.Conn, held lease) net.Conn {
 	switch conn := conn.(type) {
 	case *net.TCPConn:
@@ -76,11 +75,11 @@ func wrap(conn net.Conn, held lease) net.Conn {
 	return conn
 }
 
-// connect makes one socket by NetDialer and connects it from t in the lane l.
+// connect makes one socket with NetDialer and connects it from t in the lane l.
 func (c *plainConnector) connect(ctx context.Context, t tuple.Tuple, l lane) (netip.AddrPort, error) {
 	a := &c.a
 	nd := *a.nd
-	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel
+	nd.Timeout, nd.Deadline = 0, time.Time{} // ctx has them already, and Cancel too
 	//lint:ignore SA1019 see dialContext
 	nd.Cancel = nil
 	local := a.localOf(t)
@@ -125,7 +124,7 @@ func (c *plainConnector) discard() error {
 
 type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
 
-// userControl returns the caller's own Control, nil if there is none. As in net.Dialer, ControlContext comes first.
+// userControl returns the caller's Control; nil if there is none. As in net.Dialer, ControlContext comes first.
 func userControl(nd *net.Dialer) controlFunc {
 	if nd.ControlContext != nil || nd.Control == nil {
 		return nd.ControlContext
@@ -139,19 +138,19 @@ func userControl(nd *net.Dialer) controlFunc {
 type socketControl struct {
 	preparation
 	user  controlFunc
-	once  bool
-	again error         // what a second run returns
-	err   error         // of onSocket
-	each  func(uintptr) // onSocket
+	once  bool          // net.Dialer would call the Control again for another try
+	again error         // what a second call returns
+	err   error         // the error of onSocket
+	each  func(uintptr) // the method onSocket
 }
 
-// errAgain is how net.Dialer is kept from trying again what it takes for a poor choice of the kernel's.
+// errAgain ends a second try of net.Dialer.
 var errAgain = errors.New("not again")
 
-// run is the ControlContext of a net.Dialer. Where net.Dialer thinks that the kernel chose the port, it tries
-// EADDRNOTAVAIL and a connection to itself twice more; but the kernel was not to choose, and the next tuple is the
-// better try. With MultipathTCP it may be a refused connection that is tried again, without it, and that is as it
-// should be.
+// run is the ControlContext of a net.Dialer. net.Dialer tries EADDRNOTAVAIL, and a connection to itself, twice more if
+// it thinks that the kernel chose the port. Here the kernel did not choose, so the next tuple is the better try. With
+// MultipathTCP the second call may be for a refused connection that net.Dialer tries again without Multipath TCP. That
+// one must run.
 func (s *socketControl) run(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if s.again != nil {
 		return s.again
@@ -182,8 +181,8 @@ func (s *socketControl) onSocket(fd uintptr) {
 	s.err = s.on(int(fd))
 }
 
-// callControl calls the caller's Control. If it panicked through net.Dialer, that would leave the socket open: so the
-// panic goes on when the socket is closed.
+// callControl calls the caller's Control. A panic that went through net.Dialer would leave the socket open. So
+// callControl returns it as an error, and it goes on when the socket is closed.
 func callControl(f controlFunc, ctx context.Context, network, address string, c syscall.RawConn) (err error) {
 	returned := false
 	defer func() {
@@ -198,7 +197,7 @@ func callControl(f controlFunc, ctx context.Context, network, address string, c 
 	return err
 }
 
-// abort closes a connection that the caller never saw, and leaves no TIME_WAIT.
+// abort closes a connection that the caller never saw, without TIME_WAIT.
 func abort(conn net.Conn) {
 	if c, ok := conn.(*net.TCPConn); ok {
 		c.SetLinger(0)

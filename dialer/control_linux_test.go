@@ -16,7 +16,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A Control that binds the socket has the last word on its tuple, and the account follows.
+// A Control that binds the socket decides its tuple, and the pool follows.
 func TestControlMayBind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
 		return
@@ -31,22 +31,23 @@ func TestControlMayBind(t *testing.T) {
 	}}}
 	c := dial(t, d, to.addr())
 	require.Equal(t, "127.0.0.9", local(c).Addr().String())
-	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats(), "nothing is parked")
+	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats(), "nothing is retired or taken")
 	require.True(t, p.Contains(tuple.From(local(c), to.addrPort())))
 	reset(c)
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 
-// An error of the caller's Control is the caller's, and no word of the kernel about the tuple.
+// An error of the caller's Control says nothing about the tuple.
 func TestErrorOfControlIsNotTheKernels(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL} {
 		for _, call := range []string{"bind", "connect"} {
 			want := os.NewSyscallError(call, errno)
 			calls := 0
-			d := &dialer.Dialer{TCP: pool("20000-20099"), NetDialer: &net.Dialer{Control: func(string, string, syscall.RawConn) error {
+			control := func(string, string, syscall.RawConn) error {
 				calls++
 				return want
-			}}}
+			}
+			d := &dialer.Dialer{TCP: pool("20000-20099"), NetDialer: &net.Dialer{Control: control}}
 			_, err := d.Dial("tcp", closedPort(t, "127.0.0.1"))
 			require.ErrorIs(t, err, want)
 			require.NotErrorIs(t, err, tuple.ErrExhausted)
@@ -56,13 +57,13 @@ func TestErrorOfControlIsNotTheKernels(t *testing.T) {
 	}
 }
 
-// The kernel binds to a broadcast address and connects from another one: the account is of the tuple that is in use.
+// The kernel binds to a broadcast address and connects from another one. The pool has the tuple that is in use.
 func TestAccountIsOfTheTupleInUse(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
 		return
 	}
 	to := listen(t, "tcp", "127.0.0.1:9000")
-	for range 20 { // in half of which the broadcast address has its turn first
+	for range 20 { // in half of them the broadcast address comes first
 		p := pool("20000", "127.255.255.255/32", "127.0.0.1/32")
 		c := dial(t, &dialer.Dialer{TCP: p}, to.addr())
 		require.True(t, p.Contains(tuple.From(local(c), to.addrPort())), "%v", local(c))
@@ -70,7 +71,7 @@ func TestAccountIsOfTheTupleInUse(t *testing.T) {
 	}
 }
 
-// Ports that are reserved under a running dialer take the other lane: a few of them are parked on the way, not all.
+// Ports that are reserved while a dialer runs use the other lane. Only a few of them are taken on the way.
 func TestPortsReservedMeanwhile(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.ip_local_reserved_ports=") {
 		return
@@ -83,7 +84,7 @@ func TestPortsReservedMeanwhile(t *testing.T) {
 	require.Less(t, d.TCP.Stats().Retired, 10)
 }
 
-// A port that the caller asked for and the kernel refused is not held against the next dial from it.
+// If the kernel refused a port that the caller asked for, the next dial can still ask for it.
 func TestPortAskedForIsNotParked(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -91,7 +92,8 @@ func TestPortAskedForIsNotParked(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:9000")
 	other, err := net.Listen("tcp", "127.0.0.1:20000")
 	require.NoError(t, err)
-	d := &dialer.Dialer{TCP: pool("20000"), NetDialer: &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:20000"))}}
+	from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:20000"))
+	d := &dialer.Dialer{TCP: pool("20000"), NetDialer: &net.Dialer{LocalAddr: from}}
 	_, err = d.Dial("tcp", to.addr())
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 	require.NoError(t, other.Close())
@@ -99,7 +101,7 @@ func TestPortAskedForIsNotParked(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, d.TCP.Stats())
 }
 
-// Where sock_diag does not find a socket, for it is bound to a device, its tuple rests as if in TIME_WAIT.
+// sock_diag does not find a socket that is bound to a device. Its tuple cools down as if in TIME_WAIT.
 func TestSocketOnADeviceRests(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -18,8 +18,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// waysOut are how the use of a tuple can end: by Close, or without a word to the Dialer. Each ends the use of one
-// tuple of d.TCP towards the peer.
+// waysOut are the ways in which the use of a tuple can end: by Close, or unknown to the Dialer. Each ends the use of
+// one tuple of d.TCP towards the peer.
 var waysOut = map[string]func(t *testing.T, d *dialer.Dialer, to *peer){
 	"garbage-collected": func(t *testing.T, d *dialer.Dialer, to *peer) {
 		_, err := d.Dial("tcp", to.addr())
@@ -61,8 +61,7 @@ var waysOut = map[string]func(t *testing.T, d *dialer.Dialer, to *peer){
 	},
 }
 
-// Whichever way a tuple leaves its use, it cools down for as long as the pool's CoolDown says, and is free at once
-// where that is negative.
+// In every way out, a tuple cools down for the time in the pool's CoolDown. If that is negative, it is free at once.
 func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 	for name, leave := range waysOut {
 		for _, ports := range []string{"40000-40009", "20000-20009"} {
@@ -93,7 +92,8 @@ func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 						require.Equal(t, tuple.Stats{}, p.Stats())
 						return
 					}
-					require.Eventually(t, func() bool { return len(told()) > 0 }, soon, time.Millisecond) // after it is retired
+					// The hook runs after the tuple is retired.
+					require.Eventually(t, func() bool { return len(told()) > 0 }, soon, time.Millisecond)
 					require.Equal(t, []time.Duration{closedHere}, told())
 				})
 			}
@@ -101,8 +101,8 @@ func TestEveryWayOutFollowsTheCoolDown(t *testing.T) {
 	}
 }
 
-// A dial that ends before a packet was sent, by a panic, an error or a context that has ended, leaves its tuple free
-// at once, whatever the CoolDown says.
+// A dial that ends before a packet was sent (by a panic, an error or its context) leaves its tuple free at once,
+// whatever the CoolDown is.
 func TestDialThatSentNothingLeavesNothing(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -112,9 +112,13 @@ func TestDialThatSentNothingLeavesNothing(t *testing.T) {
 	cancel()
 	for _, ports := range []string{"40000-40009", "20000-20009"} {
 		p := pool(ports)
-		p.CoolDown = tuple.CoolDown{ActiveClose: 7 * time.Second, Reset: 7 * time.Second, NeverEstablished: 7 * time.Second}
+		p.CoolDown = tuple.CoolDown{
+			ActiveClose: 7 * time.Second, Reset: 7 * time.Second, NeverEstablished: 7 * time.Second,
+		}
 		control := func(f func() error) *dialer.Dialer {
-			return &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{Control: func(string, string, syscall.RawConn) error { return f() }}}
+			return &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{
+				Control: func(string, string, syscall.RawConn) error { return f() },
+			}}
 		}
 		require.Panics(t, func() { control(func() error { panic("Control") }).Dial("tcp", to.addr()) })
 		_, err := control(func() error { return os.ErrInvalid }).Dial("tcp", to.addr())
@@ -125,7 +129,7 @@ func TestDialThatSentNothingLeavesNothing(t *testing.T) {
 	}
 }
 
-// The tuple of a dial that is cancelled while nobody answers cools down as CoolDown says of NeverEstablished.
+// The tuple of a dial that is cancelled before an answer cools down for CoolDown.NeverEstablished.
 func TestCancelledDialFollowsTheCoolDown(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -153,15 +157,17 @@ func TestCancelledDialFollowsTheCoolDown(t *testing.T) {
 	}
 }
 
-// A connection by TCP_FASTOPEN_CONNECT on which nothing was written never sent a packet: its tuple cools down as
-// CoolDown says of NeverEstablished.
+// A connection with TCP_FASTOPEN_CONNECT and without a write never sent a packet. Its tuple cools down for
+// CoolDown.NeverEstablished.
 func TestFastOpenThatSentNothingIsNeverEstablished(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_fastopen=5") { // 4: without a cookie
 		return
 	}
 	to := listen(t, "tcp", "127.0.0.1:9000")
 	nd := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		control := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1) })
+		control := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
+		})
 		if control != nil {
 			return control
 		}
@@ -169,7 +175,9 @@ func TestFastOpenThatSentNothingIsNeverEstablished(t *testing.T) {
 	}}
 	for _, port := range []string{"40000", "20000"} {
 		p := pool(port)
-		p.CoolDown = tuple.CoolDown{ActiveClose: 9 * time.Second, PassiveClose: 8 * time.Second, NeverEstablished: 7 * time.Second}
+		p.CoolDown = tuple.CoolDown{
+			ActiveClose: 9 * time.Second, PassiveClose: 8 * time.Second, NeverEstablished: 7 * time.Second,
+		}
 		var retired []time.Duration
 		p.Trace = &tuple.Trace{Retired: func(_ tuple.Tuple, d time.Duration) { retired = append(retired, d) }}
 		c := dial(t, &dialer.Dialer{TCP: p, NetDialer: nd}, to.addr())

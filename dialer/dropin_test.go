@@ -23,7 +23,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What programs look for in a connection by its methods is there.
+// A TCPConn has the methods that programs look for in a connection.
 var _ interface {
 	net.Conn
 	io.ReaderFrom
@@ -37,7 +37,7 @@ var _ interface {
 	MultipathTCP() (bool, error)
 } = (*dialer.TCPConn)(nil)
 
-// Under net/http, connections to many hosts are reused, and all is given back when they are closed.
+// Under net/http, connections to many hosts are reused. When they are closed, all tuples go back.
 func TestHTTPTransport(t *testing.T) {
 	requests := 100
 	for _, http2 := range []bool{false, true} {
@@ -106,7 +106,7 @@ func TestHTTPTrace(t *testing.T) {
 	require.Equal(t, trace(new(net.Dialer).DialContext), trace(new(dialer.Dialer).DialContext))
 }
 
-// Code that unwraps by NetConn gets the very type it looks for, and what it may do with it.
+// NetConn returns the type that code looks for, and that code can use it.
 func TestNetConnIsTheBareTCPConn(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	c := dial(t, &dialer.Dialer{TCP: pool("1024-65535")}, to.addr())
@@ -127,7 +127,7 @@ func TestNetConnIsTheBareTCPConn(t *testing.T) {
 	require.NoError(t, a.Close())
 }
 
-// Networks other than TCP and UDP are those of net.Dialer.
+// Networks other than TCP and UDP are left to net.Dialer.
 func TestOtherNetworksPassThrough(t *testing.T) {
 	p := pool("1")
 	d := &dialer.Dialer{TCP: p, UDP: p}
@@ -146,7 +146,7 @@ func TestOtherNetworksPassThrough(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 
-// Every form of address reaches what it reaches with net.Dialer, or fails as there.
+// Every form of address reaches the same peer as with net.Dialer, or fails in the same way.
 func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 	l4 := listen(t, "tcp4", "127.0.0.1:0")
 	_, port4, err := net.SplitHostPort(l4.addr())
@@ -158,7 +158,9 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 		require.NoError(t, err)
 		ports = append(ports, port6)
 	}
-	nd := &net.Dialer{Resolver: hosts{"four.test": {"127.0.0.1"}, "six.test": {"::1"}, "both.test": {"127.0.0.1", "::1"}}.resolver()}
+	nd := &net.Dialer{Resolver: hosts{
+		"four.test": {"127.0.0.1"}, "six.test": {"::1"}, "both.test": {"127.0.0.1", "::1"},
+	}.resolver()}
 	d := &dialer.Dialer{NetDialer: nd, TCP: pool("1024-65535"), UDP: pool("1024-65535")}
 	outcome := func(c net.Conn, err error) string {
 		if err == nil {
@@ -183,8 +185,9 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 	}
 	for _, port := range append(ports, "http") {
 		for _, host := range []string{
-			"", "0.0.0.0", "[::]", "127.0.0.1", "[::1]", "[::1%lo]", "[::ffff:127.0.0.1]", "[::%lo]", "four.test", "six.test",
-			"both.test", "nowhere.test", "127.0.0.1.", "[fe80::1%lo]", "[fe80::1%none]", "[0:0:0:0:0:0:0:1]", "1.2.3", "[127.0.0.1]",
+			"", "0.0.0.0", "[::]", "127.0.0.1", "[::1]", "[::1%lo]", "[::ffff:127.0.0.1]", "[::%lo]",
+			"four.test", "six.test", "both.test", "nowhere.test",
+			"127.0.0.1.", "[fe80::1%lo]", "[fe80::1%none]", "[0:0:0:0:0:0:0:1]", "1.2.3", "[127.0.0.1]",
 		} {
 			for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"} {
 				if port == "http" && network[0] == 'u' {
@@ -203,7 +206,7 @@ func TestAddressesMeanWhatTheyMeanToNet(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, d.UDP.Stats())
 }
 
-// What a caller gives in NetDialer is not changed.
+// The caller's NetDialer is not changed.
 func TestNetDialerIsNotModified(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	nd := &net.Dialer{Timeout: soon, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}

@@ -7,8 +7,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// localOf returns the local end of t as far as it is known before the kernel has chosen an address, with the zone
-// that a tuple does not have.
+// localOf returns the local end of t, as far as it is known before the kernel has chosen an address. It has the zone,
+// which a tuple does not have.
 func (a *attempt) localOf(t tuple.Tuple) netip.AddrPort {
 	ip := t.Src().Addr()
 	switch {
@@ -20,7 +20,7 @@ func (a *attempt) localOf(t tuple.Tuple) netip.AddrPort {
 	return netip.AddrPortFrom(ip, t.Src().Port())
 }
 
-// localAddrPort and remoteAddrPort return the ends of a connection, not valid if the kernel did not tell.
+// localAddrPort and remoteAddrPort return the ends of a connection. They are not valid if the kernel did not tell.
 func localAddrPort(conn net.Conn) netip.AddrPort  { return addrPortOf(conn.LocalAddr()) }
 func remoteAddrPort(conn net.Conn) netip.AddrPort { return addrPortOf(conn.RemoteAddr()) }
 
@@ -45,7 +45,7 @@ func unspecified(family netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// sameAddrPort compares without regard to the zone, which a loopback or a host's own address may or may not carry.
+// sameAddrPort compares without the zone, because the host's own addresses may or may not have one.
 func sameAddrPort(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && a.Addr().Unmap().WithZone("") == b.Addr().Unmap().WithZone("")
 }

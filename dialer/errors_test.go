@@ -16,7 +16,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// opError dials and returns the *net.OpError, which says what was asked.
+// opError dials and returns the *net.OpError, which names what was asked.
 func opError(t *testing.T, d *dialer.Dialer, network, address string) *net.OpError {
 	t.Helper()
 	c, err := d.Dial(network, address)
@@ -29,7 +29,7 @@ func opError(t *testing.T, d *dialer.Dialer, network, address string) *net.OpErr
 	return op
 }
 
-// What cannot be dialled is refused with an error that names it, before any tuple is taken.
+// An address that cannot be dialled gives an error that names it, and takes no tuple.
 func TestBadInputIsNamed(t *testing.T) {
 	p := pool("40000-40999")
 	d := &dialer.Dialer{TCP: p}
@@ -54,7 +54,7 @@ func TestBadInputIsNamed(t *testing.T) {
 	require.PanicsWithValue(t, "nil context", func() { d.DialContext(nil, "tcp", "127.0.0.1:80") })
 }
 
-// Port 0 is net.Dialer's affair, which connects UDP there.
+// Port 0 is left to net.Dialer, which connects UDP there.
 func TestPortZeroIsLeftToNetDialer(t *testing.T) {
 	d := &dialer.Dialer{TCP: pool("40000-40999"), UDP: pool("40000-40999")}
 	for _, network := range []string{"tcp", "udp"} {
@@ -92,7 +92,8 @@ func TestEndedContextGivesTheErrorOfNet(t *testing.T) {
 	}
 }
 
-// An address that refuses is in the error, and so is the source that the user named; a port that was chosen is not.
+// The error names the address that refused and the source that the user named. It does not name a port that the pool
+// chose.
 func TestErrorHasSourceAndAddr(t *testing.T) {
 	to := netip.MustParseAddrPort(closedPort(t, "127.0.0.1"))
 	for _, sources := range [][]string{nil, {"127.0.0.1/32"}} {
@@ -109,7 +110,7 @@ func TestErrorHasSourceAndAddr(t *testing.T) {
 	}
 }
 
-// A LocalAddr that cannot serve is refused, and the error says why.
+// A LocalAddr that cannot be used gives an error that says why.
 func TestLocalAddrThatCannotServe(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	sourced := pool("1024-65535", "127.0.0.1/32")
@@ -132,16 +133,18 @@ func TestLocalAddrThatCannotServe(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, sourced.Stats())
 }
 
-// A pool without a source of the family is an error that says so.
+// A pool without a source of the family gives an error that says so.
 func TestPoolWithoutSourceOfTheFamily(t *testing.T) {
 	p := pool("1024-65535", "2001:db8::1/128")
-	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "tuple: no source: none of the Pool's sources is an IPv4 address")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"),
+		"tuple: no source: none of the Pool's sources is an IPv4 address")
 	p = &tuple.Pool{Sources: make([]netip.Prefix, 1)}
-	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"), "Pool.Sources[0] is not a valid prefix")
+	require.ErrorContains(t, opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9"),
+		"Pool.Sources[0] is not a valid prefix")
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 
-// A pool that cannot work is an error of each dial.
+// A pool that cannot work makes each dial fail.
 func TestPoolThatCannotWork(t *testing.T) {
 	p := &tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("224.0.0.1/32")}}
 	op := opError(t, &dialer.Dialer{TCP: p}, "tcp", "127.0.0.1:9")
@@ -149,8 +152,8 @@ func TestPoolThatCannotWork(t *testing.T) {
 	require.NotErrorIs(t, op, tuple.ErrExhausted)
 }
 
-// A local port asked for by number is in use in the pool meanwhile, so a second dial from there to the same address
-// fails; to another address it works.
+// A local port that the caller asked for is in use in the pool meanwhile. A second dial from it fails towards the same
+// address, and works towards another.
 func TestLocalAddrWithPortIsReserved(t *testing.T) {
 	first, second := listen(t, "tcp", "127.0.0.1:0"), listen(t, "tcp", "127.0.0.1:0")
 	_, text, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
@@ -177,7 +180,7 @@ func TestLocalAddrWithPortIsReserved(t *testing.T) {
 	}
 }
 
-// A local port that is none of the pool's is dialled from without an account.
+// A local port outside the pool is dialled from, and the pool does not record it.
 func TestLocalAddrOutsideThePool(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	_, text, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
@@ -194,7 +197,7 @@ func TestLocalAddrOutsideThePool(t *testing.T) {
 	reset(c)
 }
 
-// A time that has passed is a timeout, as for net.Dialer.
+// A deadline that has passed is a timeout, as for net.Dialer.
 func TestTimeThatHasPassedIsTimeout(t *testing.T) {
 	for _, nd := range []*net.Dialer{{Timeout: -1}, {Deadline: time.Now().Add(-time.Second)}} {
 		op := opError(t, &dialer.Dialer{NetDialer: nd}, "tcp", "127.0.0.1:9")

@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What varies from dial to dial stands in a parenthesis at the end of an error. Without it, the errors of one kind
-// have one text, so that logs can be grouped.
+// What varies from dial to dial stands in parentheses at the end of an error. Without them, all errors of one kind have
+// the same text, so that logs can be grouped.
 func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 	for kind, prepare := range map[string]func(t *testing.T) (d *dialer.Dialer, network, address string){
 		"refused": func(*testing.T) (*dialer.Dialer, string, string) {
@@ -28,7 +28,8 @@ func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 			return &dialer.Dialer{TCP: pool("1024-65535", "127.0.0.0/24")}, "tcp", "127.0.0.1:9002"
 		},
 		"timeout": func(t *testing.T) (*dialer.Dialer, string, string) {
-			return &dialer.Dialer{NetDialer: &net.Dialer{Timeout: time.Millisecond}}, "tcp", blackhole(t, "127.0.0.1:9001")
+			return &dialer.Dialer{NetDialer: &net.Dialer{Timeout: time.Millisecond}},
+				"tcp", blackhole(t, "127.0.0.1:9001")
 		},
 		"exhausted": func(t *testing.T) (*dialer.Dialer, string, string) {
 			d, to := &dialer.Dialer{TCP: pool("40000-40003")}, listen(t, "tcp", "127.0.0.1:9000")
@@ -70,7 +71,8 @@ func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 			return &dialer.Dialer{TCP: pool("1024-65535", "192.0.2.0/24")}, "tcp", "127.0.0.1:9000"
 		},
 		"port asked for in use": func(t *testing.T) (*dialer.Dialer, string, string) {
-			d, to := &dialer.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{Port: 20000}}}, listen(t, "tcp", "127.0.0.1:9000")
+			d, to := &dialer.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{Port: 20000}}},
+				listen(t, "tcp", "127.0.0.1:9000")
 			dial(t, d, to.addr())
 			return d, "tcp", to.addr()
 		},
@@ -94,7 +96,7 @@ func TestErrorsOfOneKindHaveOneText(t *testing.T) {
 	}
 }
 
-// withoutSource takes the source address out of a text where the pool has several, as package net has it in the
+// withoutSource removes the source address from a text if the pool has several, because package net puts it at the
 // beginning.
 func withoutSource(text string, p *tuple.Pool) string {
 	from, rest, found := strings.Cut(text, "->")

@@ -28,13 +28,13 @@ func ExampleHostPool() {
 
 	p, err := dialer.HostPool("tcp")
 	if err != nil {
-		log.Print(err) // the ports of the host cannot be read: the kernel chooses among them
+		log.Print(err) // the ports of the host cannot be read: the kernel chooses
 	}
 	fmt.Println(p.Usage(netip.MustParseAddrPort(l.Addr().String())).InUse)
 	// Output: 1
 }
 
-// The tuple of a connection is the entry in its pool: a log can name it, and the pool can be asked about it.
+// The tuple of a connection names it in the pool: log it, and ask the pool about it.
 func ExampleTCPConn_Tuple() {
 	l, err := net.Listen("tcp", "127.0.0.1:20443")
 	if err != nil {
@@ -42,7 +42,10 @@ func ExampleTCPConn_Tuple() {
 	}
 	defer l.Close()
 
-	p := &tuple.Pool{Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.5/32")}, Ports: alloc.RangeSet(20003, 20003)}
+	p := &tuple.Pool{
+		Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.5/32")},
+		Ports:   alloc.RangeSet(20003, 20003),
+	}
 	c, err := (&dialer.Dialer{TCP: p}).Dial("tcp", l.Addr().String())
 	if err != nil {
 		log.Fatal(err)
@@ -56,8 +59,7 @@ func ExampleTCPConn_Tuple() {
 	// false
 }
 
-// Four processes divide the UDP ports among them. Then no dial needs to ask the kernel whether another process has
-// its tuple.
+// Four processes divide the UDP ports. A dial then need not ask the kernel whether another process has its tuple.
 func ExampleDialer_sharedUDP() {
 	all := alloc.RangeSet(20000, 59999)
 	process := 2 // 0 to 3, from the configuration

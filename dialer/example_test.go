@@ -17,7 +17,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Every connection of an http.Client gets a tuple of its own.
+// Each connection of an http.Client has its own tuple.
 func Example() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "hello")
@@ -67,7 +67,8 @@ func ExampleDialer_sources() {
 	// Output: map[127.0.0.2:2 127.0.0.3:2] 4
 }
 
-// When every tuple towards an address is in use, errors.Is finds tuple.ErrExhausted, and what a plain dial says then.
+// When every tuple towards an address is in use, errors.Is finds tuple.ErrExhausted, and also the errno of a plain
+// dial.
 func ExampleDialer_exhausted() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -87,7 +88,7 @@ func ExampleDialer_exhausted() {
 	// Output: true true
 }
 
-// What a predecessor left, and what others have, is entered before the first dial, and let go when it is gone.
+// The pool records what a predecessor left and what others have before the first dial, and frees it when it is gone.
 func ExampleAdopt() {
 	pool := &tuple.Pool{Ports: alloc.RangeSet(20000, 29999)}
 	adopted, err := dialer.Adopt("tcp", pool)
@@ -106,7 +107,7 @@ func ExampleAdopt() {
 	_ = d // dial
 }
 
-// What the pool and the kernel do not agree upon.
+// Audit lists the tuples on which the pool and the kernel disagree.
 func ExampleAudit() {
 	d := &dialer.Dialer{TCP: &tuple.Pool{Ports: alloc.RangeSet(20000, 29999)}}
 	differences, err := dialer.Audit("tcp", d.TCP)
@@ -118,7 +119,7 @@ func ExampleAudit() {
 	}
 }
 
-// A proxy passes the end of one direction on, and waits for that of the other, but not for ever.
+// A proxy passes on the end of one direction and waits for the end of the other, with a time limit.
 func ExampleTCPConn() {
 	var d dialer.Dialer
 	proxy := func(client *net.TCPConn, target string) {
@@ -148,7 +149,7 @@ func ExampleTCPConn() {
 	_ = proxy
 }
 
-// Ports on which somebody listens are better not dialled from.
+// A pool leaves out the ports that have a listener.
 func ExampleListeningPorts() {
 	listening, err := dialer.ListeningPorts("tcp")
 	if err != nil {

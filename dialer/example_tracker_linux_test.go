@@ -12,7 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A tls.Dialer takes a net.Dialer by type. A Tracker makes one, and knows when its connections are gone.
+// A tls.Dialer takes a *net.Dialer. A Tracker makes one, and knows when its connections are gone.
 func ExampleTracker_NetDialer() {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
@@ -22,7 +22,7 @@ func ExampleTracker_NetDialer() {
 	}}
 	var tracker dialer.Tracker
 	defer tracker.Close()
-	nd, err := tracker.NetDialer(d) // a *net.Dialer: for tls.Dialer, miekg/dns, x/net/websocket
+	nd, err := tracker.NetDialer(d) // a *net.Dialer, for tls.Dialer, miekg/dns, x/net/websocket
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func ExampleTracker_NetDialer() {
 	// Output: 127.0.0.5 1
 }
 
-// With Raw a Dialer returns the very type that some libraries look for.
+// With a Tracker, a Dialer returns the type that some libraries look for.
 func ExampleTracker_raw() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

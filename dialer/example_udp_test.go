@@ -12,11 +12,11 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Connected UDP sockets share a local port among destinations, and each hears its own alone.
+// Connected UDP sockets share a local port among destinations. Each hears only its own.
 func ExampleDialer_DialUDP() {
 	one, two := peerThatSays("one"), peerThatSays("two")
 
-	d := &dialer.Dialer{UDP: &tuple.Pool{Ports: alloc.RangeSet(20002, 20002)}} // the one port serves both
+	d := &dialer.Dialer{UDP: &tuple.Pool{Ports: alloc.RangeSet(20002, 20002)}} // one port serves both
 	for _, to := range []netip.AddrPort{one, two} {
 		c, err := d.DialUDP(context.Background(), "udp", netip.AddrPort{}, to)
 		if err != nil {

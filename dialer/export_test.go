@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// ForceBindLane has every port take the bind lane until the test ends.
+// ForceBindLane makes every port use the bind lane until the test ends.
 func ForceBindLane(t testing.TB) {
 	s := *readSettings(nil)
 	s.kernels, s.read = alloc.Set{}, time.Now().Add(24*time.Hour) // never old
@@ -19,10 +19,10 @@ func ForceBindLane(t testing.TB) {
 	t.Cleanup(ForgetFacts)
 }
 
-// ForceOtherSystem has the dialer dial as where there are no exact ports, from now on.
+// ForceOtherSystem makes the dialer behave as on a system without exact ports, from now on.
 func ForceOtherSystem() { exact = false }
 
-// ForceOldKernel has the dialer take the kernel for one before Linux 6.3, from now on.
+// ForceOldKernel makes the dialer behave as before Linux 6.3, from now on.
 func ForceOldKernel() {
 	ask := kernelHas
 	kernelHas = func() (sockopt.Abilities, error) {
@@ -33,7 +33,7 @@ func ForceOldKernel() {
 	ForgetFacts()
 }
 
-// ForceNewKernel has the dialer take the kernel for one that honours IP_LOCAL_PORT_RANGE, from now on.
+// ForceNewKernel makes the dialer behave as if the kernel honours IP_LOCAL_PORT_RANGE, from now on.
 func ForceNewKernel() {
 	ask := kernelHas
 	kernelHas = func() (sockopt.Abilities, error) {
@@ -44,17 +44,17 @@ func ForceNewKernel() {
 	ForgetFacts()
 }
 
-// ForgetFacts has what the lanes depend on read again by the next dial.
+// ForgetFacts makes the next dial read the settings again.
 func ForgetFacts() { current.Store(nil) }
 
-// TakesRangeLane reports whether a dial from port would take the range lane.
+// TakesRangeLane reports whether a dial from port would use the range lane first.
 func TakesRangeLane(port uint16) bool {
 	t := tuple.From(netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.MustParseAddrPort("127.0.0.1:1"))
 	a := &attempt{call: newCall(new(Dialer), &plainDialer, "tcp"), settings: currentSettings()}
 	return a.lanes(t, new(tuple.Pool))[0] == rangeLane
 }
 
-// HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE, or the dialer is to take it for one that has not.
+// HasRangeLane reports whether the kernel has IP_LOCAL_PORT_RANGE, as far as the dialer knows.
 func HasRangeLane() bool {
 	can, err := kernelHas()
 	return err == nil && can.PortRange
@@ -67,8 +67,8 @@ func Drain(c *net.UDPConn) {
 	}
 }
 
-// SetReceiveBuffer makes t listen with so small a buffer that messages are lost; 0 is the usual one. Call it before
-// its first use.
+// SetReceiveBuffer makes t listen with a receive buffer so small that messages are lost. 0 means the usual one. Call it
+// before the first use of t.
 func (t *Tracker) SetReceiveBuffer(bytes int) { t.buffer = bytes }
 
 // Rounds returns how often t compared the TCP connections that it follows with the kernel's tables.
@@ -78,7 +78,7 @@ func (t *Tracker) Rounds() uint64 {
 	return t.tcp.round
 }
 
-// Followed returns the tuples of the sockets that t follows, as the kernel has them.
+// Followed returns the tuples in the kernel of the sockets that t follows.
 func (t *Tracker) Followed() map[tuple.Tuple]bool {
 	all := make(map[tuple.Tuple]bool)
 	for _, f := range []*follower{&t.tcp, &t.udp} {

@@ -22,7 +22,7 @@ func withoutPrivilegedPorts(t *testing.T, f func()) {
 	t.Helper()
 	var all sync.WaitGroup
 	all.Go(func() {
-		runtime.LockOSThread() // for good
+		runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var caps [2]unix.CapUserData
 		require.NoError(t, unix.Capget(&header, &caps[0]))
@@ -33,8 +33,8 @@ func withoutPrivilegedPorts(t *testing.T, f func()) {
 	all.Wait()
 }
 
-// A port that a policy forbids is passed over while others are free, and is not tried again soon. That holds for
-// ports that the user named, and for those of the zero Pool.
+// A dial skips a port that a policy forbids while others are free, and does not try it again soon. That holds for ports
+// that the user named and for the zero Pool.
 func TestForbiddenPortIsPassedOver(t *testing.T) {
 	for name, pools := range map[string]func() *tuple.Pool{
 		"named": func() *tuple.Pool { return pool("1024-3023", "127.0.0.1/32") },
@@ -42,7 +42,8 @@ func TestForbiddenPortIsPassedOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := map[string]int{"named": 2000, "zero": 50000}[name]
-			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=60000 60999", fmt.Sprint("net.ipv4.ip_unprivileged_port_start=", first)) {
+			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=60000 60999",
+				fmt.Sprint("net.ipv4.ip_unprivileged_port_start=", first)) {
 				return
 			}
 			to, udp := listen(t, "tcp", "127.0.0.1:50000"), echoUDP(t, "127.0.0.1:50000")
@@ -63,7 +64,7 @@ func TestForbiddenPortIsPassedOver(t *testing.T) {
 	}
 }
 
-// Where all ports of a pool are forbidden, the error is the policy's, and not that others have the ports.
+// If all ports of a pool are forbidden, the error is that of the policy, and does not say that others have the ports.
 func TestForbiddenPortsAreTheError(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_unprivileged_port_start=2000") {
 		return

@@ -19,11 +19,11 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// soon bounds how long a test waits for what must come about; it is no measurement.
+// soon is how long a test waits at most. It measures nothing.
 const soon = 20 * time.Second
 
-// TestMain has the dialer take the kernel for one before Linux 6.3 if EPHEMERA_OLD_KERNEL is set, so that all that is
-// tested is tested on its paths too: ports are bound, or left to the kernel where the pool has all of its range.
+// If EPHEMERA_OLD_KERNEL is set, TestMain makes the dialer behave as before Linux 6.3, so that all tests run on those
+// paths too: ports are bound, or the kernel chooses them if the pool has its whole range.
 func TestMain(m *testing.M) {
 	if os.Getenv("EPHEMERA_OLD_KERNEL") != "" {
 		dialer.ForceOldKernel()
@@ -31,13 +31,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// peer is a listener that hands out what it accepts.
+// peer is a listener that hands out its connections.
 type peer struct {
 	net.Listener
 	conns chan *net.TCPConn
 }
 
-// listen listens until the test ends; what nobody took is closed then.
+// listen listens until the test ends, and then closes the connections that nobody took.
 func listen(t testing.TB, network, address string) *peer {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -68,7 +68,7 @@ func (p *peer) addr() string { return p.Addr().String() }
 
 func (p *peer) addrPort() netip.AddrPort { return p.Addr().(*net.TCPAddr).AddrPort() }
 
-// accept returns the connection that was made by c.
+// accept returns the peer's end of c.
 func (p *peer) accept(t testing.TB, c net.Conn) *net.TCPConn {
 	t.Helper()
 	for {
@@ -86,7 +86,7 @@ func (p *peer) accept(t testing.TB, c net.Conn) *net.TCPConn {
 	}
 }
 
-// listenAndHangUp listens until the test ends, and closes each connection when its peer has.
+// listenAndHangUp listens until the test ends. It closes each connection when the peer has closed it.
 func listenAndHangUp(t testing.TB, network, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -111,7 +111,7 @@ func listenAndHangUp(t testing.TB, network, address string) net.Listener {
 	return l
 }
 
-// pool returns a pool with the given ports, as alloc.ParseSet has them, and sources.
+// pool returns a pool with these ports, in the syntax of alloc.ParseSet, and sources.
 func pool(ports string, sources ...string) *tuple.Pool {
 	p := &tuple.Pool{Ports: alloc.MustParseSet(ports)}
 	for _, s := range sources {
@@ -120,7 +120,7 @@ func pool(ports string, sources ...string) *tuple.Pool {
 	return p
 }
 
-// dial dials and expects a TCPConn, which is closed at the end of the test at the latest.
+// dial dials and expects a TCPConn, which is closed at the latest when the test ends.
 func dial(t testing.TB, d *dialer.Dialer, address string) *dialer.TCPConn {
 	t.Helper()
 	c, err := d.Dial("tcp", address)
@@ -130,7 +130,7 @@ func dial(t testing.TB, d *dialer.Dialer, address string) *dialer.TCPConn {
 	return c.(*dialer.TCPConn)
 }
 
-// reset closes c so that nothing of it stays behind at either end.
+// reset closes c and leaves nothing of it at either end.
 func reset(c *dialer.TCPConn) {
 	c.SetLinger(0)
 	c.Close()
@@ -138,7 +138,7 @@ func reset(c *dialer.TCPConn) {
 
 func local(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.TCPAddr).AddrPort() }
 
-// requireEmpty waits for p to hold nothing at all.
+// requireEmpty waits until p holds nothing.
 func requireEmpty(t testing.TB, p *tuple.Pool) {
 	t.Helper()
 	require.Eventually(t, func() bool { return p.Stats() == tuple.Stats{} }, soon, time.Millisecond,
@@ -154,7 +154,7 @@ func closedPort(t testing.TB, ip string) string {
 	return l.Addr().String()
 }
 
-// hosts is a resolver for the names in it. It is asked by DNS messages, but through no network.
+// hosts is a resolver for its names. It answers DNS messages without a network.
 type hosts map[string][]string
 
 func (h hosts) resolver() *net.Resolver {
@@ -165,7 +165,7 @@ func (h hosts) resolver() *net.Resolver {
 	}}
 }
 
-// serve answers the questions of RFC 1035 on a stream: each message has its length before it.
+// serve answers questions on a stream (RFC 1035): each message has its length before it.
 func (h hosts) serve(c net.Conn) {
 	defer c.Close()
 	for {

@@ -17,10 +17,10 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A port has a history in the kernel: who has bound it, and what the range was when it was used. These tests are
-// about ports whose history says another lane than the host's settings do.
+// A port has a history in the kernel: which sockets bound it, and what the range was when it was used. In these tests
+// the history of a port requires another lane than the host's settings.
 
-// bindPort binds a port until the test ends, and connects to nobody.
+// bindPort binds a port until the test ends, without connecting.
 func bindPort(t *testing.T, port uint16, reuse int) {
 	t.Helper()
 	fd := rawSocket(t, unix.AF_INET)
@@ -29,8 +29,8 @@ func bindPort(t *testing.T, port uint16, reuse int) {
 	require.NoError(t, unix.Bind(fd, sa))
 }
 
-// A port of the range that somebody has bound is dialled from if that one shares it (SO_REUSEADDR), whether it is
-// connected elsewhere or not. If not, the port is passed over.
+// A port of the range that another socket has bound can be used if that socket shares it (SO_REUSEADDR), connected or
+// not. If not, the dial skips the port.
 func TestPortThatSomebodyHasBound(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -56,10 +56,11 @@ func TestPortThatSomebodyHasBound(t *testing.T) {
 	}
 }
 
-// changes are how a Dialer learns that the range has moved: it has read it, or the port that comes out tells it.
+// changes are the ways in which a Dialer learns that the range has moved: it reads it, or it sees the port that came
+// out.
 var changes = map[string]func(t testing.TB, name, value string){"read": sysctl, "not read": quietSysctl}
 
-// Where the range is widened over ports that connections have bound, each of them serves further destinations.
+// If the range is widened over ports that connections have bound, each of them serves further destinations.
 func TestRangeThatIsWidenedOverBoundPorts(t *testing.T) {
 	for how, change := range changes {
 		t.Run(how, func(t *testing.T) {
@@ -84,8 +85,8 @@ func TestRangeThatIsWidenedOverBoundPorts(t *testing.T) {
 	}
 }
 
-// Where the range is narrowed while connections are open on ports that have left it, the kernel lets nobody bind
-// those ports. They are passed over, and used again when the connections are gone.
+// If the range is narrowed while connections are open on ports that left it, nobody can bind those ports. Dials skip
+// them, and use them again when the connections are gone.
 func TestRangeThatIsNarrowedOverOpenConnections(t *testing.T) {
 	for how, change := range changes {
 		t.Run(how, func(t *testing.T) {
@@ -117,12 +118,14 @@ func TestRangeThatIsNarrowedOverOpenConnections(t *testing.T) {
 	}
 }
 
-// fixedPort returns a net.Dialer that asks for a port, whose Control shares it as net.Dialer allows.
+// fixedPort returns a net.Dialer that asks for a port. Its Control shares the port, as net.Dialer allows.
 func fixedPort(port int) *net.Dialer {
 	return &net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
 		Control: func(_, _ string, c syscall.RawConn) (err error) {
-			control := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+			control := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			})
 			if control != nil {
 				return control
 			}
@@ -131,12 +134,13 @@ func fixedPort(port int) *net.Dialer {
 	}
 }
 
-// A port that the caller asks for, and shares, works as with net.Dialer while its tuple cools down in the pool: the
+// A port that the caller asks for and shares works as with net.Dialer while its tuple cools down in the pool: the
 // kernel lets a bound socket use a tuple in TIME_WAIT at once if both ends send timestamps.
 func TestPortAskedForWorksAsWithNetDialer(t *testing.T) {
 	for _, reuse := range []int{0, 1} {
 		t.Run(fmt.Sprint("tcp_tw_reuse=", reuse), func(t *testing.T) {
-			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", fmt.Sprint("net.ipv4.tcp_tw_reuse=", reuse)) {
+			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999",
+				fmt.Sprint("net.ipv4.tcp_tw_reuse=", reuse)) {
 				return
 			}
 			to := listen(t, "tcp", "127.0.0.1:9000")
@@ -161,7 +165,7 @@ func TestPortAskedForWorksAsWithNetDialer(t *testing.T) {
 	}
 }
 
-// awaitTimeWaitAt waits until the kernel has TIME_WAIT of a tuple.
+// awaitTimeWaitAt waits until the kernel has TIME_WAIT on a tuple.
 func awaitTimeWaitAt(t *testing.T, tu tuple.Tuple) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -170,8 +174,8 @@ func awaitTimeWaitAt(t *testing.T, tu tuple.Tuple) {
 	}, soon, time.Millisecond)
 }
 
-// A port that the caller asks for is not kept from it by TIME_WAIT that never came; a CoolDown that the user set
-// keeps it.
+// A port that the caller asks for is usable although the pool expects a TIME_WAIT that never came. A CoolDown of the
+// user keeps it.
 func TestPortAskedForWhileItsTupleCoolsDown(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return

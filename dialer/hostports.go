@@ -11,25 +11,25 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// HostPorts returns the ports that the operating system itself chooses among for a plain dial, read anew at each call.
+// HostPorts returns the ports from which the operating system chooses for a plain dial. It reads them at each call.
 //
-// On Linux that is net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports, of the calling thread's network
-// namespace; on macOS and FreeBSD net.inet.ip.portrange.first to last; elsewhere 49152-65535 (RFC 6335).
+// On Linux they are net.ipv4.ip_local_port_range without net.ipv4.ip_local_reserved_ports, in the network namespace of
+// the calling thread. On macOS and FreeBSD they are net.inet.ip.portrange.first to last, both included. Elsewhere they
+// are 49152-65535 (RFC 6335).
 func HostPorts() (alloc.Set, error) { return hostPorts() }
 
 func dynamicPorts() alloc.Set { return alloc.RangeSet(49152, 65535) }
 
-// HostPool returns the pool of every Dialer of the process that has none of its own for a network, "tcp" or "udp",
-// and no LocalAddr. It has no Sources. It hands out the ports of HostPorts, without those on which somebody listened
-// when the host's settings changed last, and follows these settings while it is used: so its field Ports is zero. A
-// LocalAddr without a pool has a pool of the same kind for itself.
+// HostPool returns the pool of all Dialers of the process that have neither a pool of their own nor a LocalAddr. The
+// network is "tcp" or "udp". The pool has no Sources. It hands out the ports of HostPorts without those that had a
+// listener when the host's settings last changed. It follows these settings while it is in use, so its field Ports is
+// zero. A LocalAddr without a pool gets a pool of the same kind for itself.
 //
-// A program that uses the zero Dialer sees by it what is in use, retired and free: HostPool("tcp") and
-// [tuple.Pool.Usage]. The error says why the ports of the host cannot be read. Dials work all the same then: the
-// kernel chooses their ports.
+// It shows a program that uses the zero Dialer what is in use, retired and free: see [tuple.Pool.Usage]. The error says
+// why the ports of the host cannot be read. Dials still work then, and the kernel chooses their ports.
 func HostPool(network string) (*tuple.Pool, error) {
 	if network != "tcp" && network != "udp" {
-		return nil, fmt.Errorf("HostPool: %w: there is one for tcp and one for udp", net.UnknownNetworkError(network))
+		return nil, fmt.Errorf("HostPool: use tcp or udp: %w", net.UnknownNetworkError(network))
 	}
 	p := hostPool(network == "udp", netip.Addr{})
 	s := currentSettings()
@@ -37,16 +37,16 @@ func HostPool(network string) (*tuple.Pool, error) {
 	return p, s.portsErr
 }
 
-// hostPools are the pools of the Dialers that have none of their own: one for those who leave the local address to
-// the kernel, and one for each address that a caller names, because the kernel gives each address all ports. A port
-// is one port for TCP and another one for UDP, so the index says whether it is for UDP.
+// hostPools are the pools of the Dialers that have none of their own, for TCP (0) and UDP (1). One is for Dialers that
+// leave the local address to the kernel. There is another one for each address that a caller names, because the kernel
+// gives each address all ports.
 var hostPools [2]struct {
 	anywhere atomic.Pointer[tuple.Pool]
 	mu       sync.Mutex
 	from     map[netip.Addr]*tuple.Pool
 }
 
-// hostPool returns the one for a local address; if that is not valid, the kernel chooses it.
+// hostPool returns the pool for a local address. If the address is not valid, the kernel chooses it.
 func hostPool(udp bool, local netip.Addr) *tuple.Pool {
 	of := &hostPools[0]
 	if udp {
@@ -79,7 +79,7 @@ func newHostPool(sources ...netip.Prefix) *tuple.Pool {
 	return p
 }
 
-// orHost returns p or, if that is nil, the pool of the process for the network.
+// orHost returns p or, if p is nil, the HostPool.
 func orHost(network string, p *tuple.Pool) (*tuple.Pool, error) {
 	if p == nil {
 		return HostPool(network)

@@ -11,26 +11,28 @@ import (
 )
 
 const (
-	// lastWord is when a tuple is worth another try whose socket waits for one more packet of the peer's, for a round
-	// trip as a rule: LAST-ACK, CLOSING.
+	// lastWord is the time until the next try of a tuple whose socket waits for one more packet of the peer, usually
+	// for one round trip: LAST-ACK, CLOSING.
 	lastWord = 100 * time.Millisecond
 
-	// silence is that of one whose peer has not answered our close, for minutes perhaps: FIN-WAIT-1, FIN-WAIT-2.
+	// silence is the same if the peer has not answered our close, perhaps for minutes: FIN-WAIT-1, FIN-WAIT-2.
 	silence = time.Second
 
-	// overdue is that of TIME_WAIT whose time is over. The kernel's timers of more than 32 seconds are up to 2 s late
-	// with 250 ticks a second, half a second with 1,000 (kernel/time/timer.c).
+	// overdue is the same if the time of a TIME_WAIT is over. Timers of more than 32 seconds are up to 2 s late with
+	// 250 ticks a second, and 4 s with 1,000 (kernel/time/timer.c).
 	overdue = 250 * time.Millisecond
 )
 
-// inKernel returns what the kernel has on a tuple of the attempt, if anything.
+// inKernel returns the socket that the kernel has on a tuple of the attempt, if there is one.
 func (a *attempt) inKernel(t tuple.Tuple) (s sockdiag.Socket, found bool) {
 	local, err := a.localEnd(t)
 	if err != nil || !a.settings.diagnoses {
 		return s, false
 	}
 	for _, remote := range ledgerOf(a.pool).ways(a.remote) {
-		s, found, err = look(sockdiag.Exact{Local: local, Remote: remote, Device: a.device(), Namespace: a.settings.namespace})
+		s, found, err = look(sockdiag.Exact{
+			Local: local, Remote: remote, Device: a.device(), Namespace: a.settings.namespace,
+		})
 		if found && err == nil {
 			return s, true
 		}
@@ -38,8 +40,8 @@ func (a *attempt) inKernel(t tuple.Tuple) (s sockdiag.Socket, found bool) {
 	return s, false
 }
 
-// isUsed reports whether the kernel has a TCP socket on a local end, whatever it is connected to: a BPF program may
-// have exchanged the destination that was dialled for another.
+// isUsed reports whether the kernel has a TCP socket with a local end, whatever its remote end is. A BPF program may
+// have changed the destination that was dialled.
 func (a *attempt) isUsed(local netip.AddrPort) bool {
 	if local.Addr().IsUnspecified() {
 		local = netip.AddrPortFrom(netip.Addr{}, local.Port())
@@ -50,9 +52,9 @@ func (a *attempt) isUsed(local netip.AddrPort) bool {
 	return false
 }
 
-// look asks the kernel for one TCP socket. Nothing counts as nothing if it was seen twice, because a socket is not to
-// be found at the instant in which it goes over to TIME_WAIT (inet_twsk_hashdance_schedule in
-// net/ipv4/inet_timewait_sock.c): so it was in one of some thousand cancelled dials.
+// look asks the kernel for one TCP socket. If there is none, it asks twice, because a socket cannot be found at the
+// moment when it changes to TIME_WAIT (inet_twsk_hashdance_schedule in net/ipv4/inet_timewait_sock.c). That happened in
+// one of some thousand cancelled dials.
 func look(x sockdiag.Exact) (s sockdiag.Socket, found bool, err error) {
 	for range 2 {
 		if s, found, err = x.Lookup(); found || err != nil {
@@ -62,10 +64,10 @@ func look(x sockdiag.Exact) (s sockdiag.Socket, found bool, err error) {
 	return s, found, err
 }
 
-// device returns the index of the device that the sockets of the attempt are bound to, 0 if to none.
+// device returns the index of the device to which the sockets of the attempt are bound, 0 if to none.
 func (a *attempt) device() int { return deviceOf(a.socket.path, a.remote.Addr()) }
 
-// reuses reports whether the kernel lets a new connection have what a socket left in TIME_WAIT.
+// reuses reports whether the kernel lets a new connection have the tuple of a socket in TIME_WAIT.
 func (s *settings) reuses(socket *sockdiag.Socket) bool {
 	return socket.State == sockdiag.TimeWait && s.untilReused(socket) <= 0
 }
@@ -73,7 +75,7 @@ func (s *settings) reuses(socket *sockdiag.Socket) bool {
 // loopbackIndex is the index of lo in each network namespace (LOOPBACK_IFINDEX in include/net/flow.h).
 const loopbackIndex = 1
 
-// untilReused returns when that is so.
+// untilReused returns how long it takes until the kernel does.
 func (s *settings) untilReused(socket *sockdiag.Socket) time.Duration {
 	loopback := socket.Local.Addr().IsLoopback() || socket.Remote.Addr().IsLoopback() || socket.Device == loopbackIndex
 	if reuse := s.timeWaitOf(loopback, true); reuse < timeWait {
@@ -82,12 +84,12 @@ func (s *settings) untilReused(socket *sockdiag.Socket) time.Duration {
 	return socket.Expires + overdue
 }
 
-// untilFree returns when the tuple of a socket is worth another try.
+// untilFree returns how long it takes until the tuple of a socket is worth another try.
 func (s *settings) untilFree(socket *sockdiag.Socket) time.Duration {
 	return coarse(s.exactlyUntilFree(socket))
 }
 
-// coarse rounds d up by a 16th at most, so that a pool, which keeps a queue for each duration, has few of them.
+// coarse rounds d up by at most a 16th. A pool has one queue for each duration, so this keeps their number low.
 func coarse(d time.Duration) time.Duration {
 	unit := time.Millisecond
 	for d > 16*unit {
@@ -100,10 +102,10 @@ func (s *settings) exactlyUntilFree(socket *sockdiag.Socket) time.Duration {
 	switch {
 	case socket.State == sockdiag.TimeWait:
 		left := s.untilReused(socket)
-		if left < -overdue { // it should have been reused: one end sent no timestamps
+		if left < -overdue { // the kernel should have reused it: one end sent no timestamps
 			return min(socket.Expires+overdue, refusedFor)
 		}
-		return max(left, time.Millisecond) // the kernel has refused it an instant too early
+		return max(left, time.Millisecond) // the kernel refused it a moment too early
 	case socket.Inode != 0:
 		return refusedFor
 	case socket.State == sockdiag.LastAck || socket.State == sockdiag.Closing:
@@ -112,8 +114,8 @@ func (s *settings) exactlyUntilFree(socket *sockdiag.Socket) time.Duration {
 	return silence
 }
 
-// endAsLeft is end for a connection that is closed: it ended as e says unless the kernel has something left of it,
-// TIME_WAIT as a rule. The socket was in this network namespace, or in the thread's if that is 0.
+// endAsLeft is end for a connection that is closed already. It ended as e says, unless the kernel has something left of
+// it, usually TIME_WAIT. s names the network namespace of the socket; 0 means that of the thread.
 func (l lease) endAsLeft(e ending, local, remote netip.AddrPort, s sockopt.State) {
 	left, found, err := look(sockdiag.Exact{
 		Local: local, Remote: remote, Device: deviceOf(s.Path, remote.Addr()), Namespace: s.Namespace,
@@ -123,14 +125,14 @@ func (l lease) endAsLeft(e ending, local, remote netip.AddrPort, s sockopt.State
 		l.abandon()
 	case found:
 		l.retire(tuple.ActiveClose, currentSettings().untilFree(&left))
-	default: // nothing is under way any more. After an error, the kernel refuses what it has, or takes it (RFC 6191)
+	default: // nothing is left or, after an error, the kernel itself refuses the tuple or reuses it (RFC 6191)
 		e.rtt = 0
 		l.end(e)
 	}
 }
 
-// deviceOf returns the index of the device that a socket with this path is bound to when it connects to ip, 0 if to
-// none. A link-local address of IPv6 binds it.
+// deviceOf returns the index of the device to which a socket with this path is bound when it connects to ip, 0 if to
+// none. A link-local IPv6 address binds it.
 func deviceOf(p sockopt.Path, ip netip.Addr) int {
 	switch {
 	case p.Device != "":
@@ -141,5 +143,5 @@ func deviceOf(p sockopt.Path, ip netip.Addr) int {
 	return 0
 }
 
-// isOnDevice reports whether a socket that is connected to ip is bound to a device by that: a link-local one of IPv6.
+// isOnDevice reports whether ip binds a socket that connects to it to a device. Link-local IPv6 addresses do.
 func isOnDevice(ip netip.Addr) bool { return ip.Is6() && ip.IsLinkLocalUnicast() }

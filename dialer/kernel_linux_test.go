@@ -15,14 +15,14 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// sysctl sets a sysctl of this network namespace, and has the dialer look again.
+// sysctl sets a sysctl of this network namespace, and makes the dialer read it again.
 func sysctl(t testing.TB, name, value string) {
 	t.Helper()
 	quietSysctl(t, name, value)
 	dialer.ForgetFacts()
 }
 
-// quietSysctl sets a sysctl behind the dialer's back.
+// quietSysctl sets a sysctl without telling the dialer.
 func quietSysctl(t testing.TB, name, value string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0))
@@ -44,8 +44,8 @@ func rawSocket(t testing.TB, family int) int {
 	return fd
 }
 
-// blackhole returns an address that does not answer: a listener whose queue is full drops what arrives. The port may
-// be 0.
+// blackhole returns an address that does not answer: a listener with a full queue drops what arrives. The port may be
+// 0.
 func blackhole(t testing.TB, address string) string {
 	t.Helper()
 	family, sa := sockaddr(netip.MustParseAddrPort(address))
@@ -71,10 +71,10 @@ func blackhole(t testing.TB, address string) string {
 	return ""
 }
 
-// openFiles returns what the file descriptors of the process refer to.
+// openFiles returns what the descriptors of the process refer to.
 func openFiles(t testing.TB) []string {
 	t.Helper()
-	sockdiag.CloseIdle() // what is kept for later questions is no socket of a dial
+	sockdiag.CloseIdle() // idle netlink sockets do not belong to a dial
 	entries, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	var files []string
@@ -86,7 +86,7 @@ func openFiles(t testing.TB) []string {
 	return files
 }
 
-// openSockets counts them.
+// openSockets counts the open sockets of the process.
 func openSockets(t testing.TB) int {
 	t.Helper()
 	n := 0
@@ -98,8 +98,8 @@ func openSockets(t testing.TB) int {
 	return n
 }
 
-// kernelState returns the state that the kernel has of tu, from to's address where tu leaves it open; 0 if it knows
-// none.
+// kernelState returns the state of tu in the kernel; 0 if there is none. If tu has no source address, it takes that of
+// to.
 func kernelState(t testing.TB, tu tuple.Tuple, to *peer) sockdiag.State {
 	t.Helper()
 	src := tu.Src()

@@ -15,7 +15,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// One local port serves several destinations at once, in either lane, and the port that came out is the pool's.
+// One local port serves several destinations at once in each lane, and the pool has the port that came out.
 func TestOnePortServesManyDestinations(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -81,7 +81,7 @@ func TestOnePortServesManyDestinations(t *testing.T) {
 	}
 }
 
-// The kernel refuses a reserved port to the range lane, so it takes the other.
+// The kernel refuses a reserved port in the range lane, so the dial uses the bind lane.
 func TestReservedPortTakesTheBindLane(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.ip_local_reserved_ports=40100-40101") {
 		return
@@ -95,9 +95,10 @@ func TestReservedPortTakesTheBindLane(t *testing.T) {
 	require.EqualValues(t, 40100, local(c).Port())
 }
 
-// The host's pool is what the kernel would choose among itself, less what is reserved.
+// The host's pool has the ports from which the kernel chooses, without the reserved ones.
 func TestHostPortsAreTheKernelsRangeLessTheReserved(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003", "net.ipv4.ip_local_reserved_ports=40001,50000-50010") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003",
+		"net.ipv4.ip_local_reserved_ports=40001,50000-50010") {
 		return
 	}
 	ports, err := dialer.HostPorts()
@@ -115,7 +116,7 @@ func TestHostPortsAreTheKernelsRangeLessTheReserved(t *testing.T) {
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 }
 
-// A port that has left the range, or was reserved, since the dialer looked still works, on the first dial.
+// A port that left the range, or was reserved, after the dialer read the settings still works on the first dial.
 func TestPortThatLeftTheRangeStillWorks(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.ip_local_reserved_ports=") {
 		return
@@ -143,7 +144,7 @@ func TestPortThatLeftTheRangeStillWorks(t *testing.T) {
 	}
 }
 
-// Whatever becomes of the sysctl, no connection has another port than its tuple's, and none fails.
+// However the sysctl changes, each connection has the port of its tuple, and no dial fails.
 func TestRangeThatChangesUnderRunningDialer(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40499") {
 		return

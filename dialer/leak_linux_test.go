@@ -22,8 +22,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// After a hundred thousand dials that ended in every way, nothing is left: no tuple in use but those of open
-// connections and then none, no goroutine, no file descriptor; and pool and kernel agree on every tuple.
+// After a hundred thousand dials with every kind of ending, only tuples of open connections are in use. When those are
+// closed too, no tuple, goroutine or descriptor is left, and pool and kernel agree on every tuple.
 func TestNothingIsLeftBehind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999", "net.ipv4.tcp_max_tw_buckets=200000") {
 		return
@@ -70,7 +70,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	pools := []*tuple.Pool{
 		pool("32768-45000"), // the range lane
 		pool("10000-32767"), // the bind lane
-		{Sources: []netip.Prefix{netip.MustParsePrefix("127.1.0.0/28"), netip.MustParsePrefix("::1/128")}, Ports: pool("5000-8999,50010-60999").Ports},
+		{
+			Sources: []netip.Prefix{netip.MustParsePrefix("127.1.0.0/28"), netip.MustParsePrefix("::1/128")},
+			Ports:   pool("5000-8999,50010-60999").Ports,
+		},
 		pool("50000-50003"), // so few that they run out
 	}
 	var tally [6]atomic.Int64 // connections, refusals, timeouts, cancellations, exhaustion, others
@@ -164,7 +167,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		return n
 	}, 0
 	kept.Range(func(any, any) bool { open++; return true })
-	require.Eventually(t, func() bool { return inUse() == open }, soon, time.Millisecond, "the losers of races come back")
+	require.Eventually(t, func() bool { return inUse() == open }, soon, time.Millisecond,
+		"the losers of races come back")
 	require.NotZero(t, open)
 	requireAgreement(t, "tcp", pools...)
 	kept.Range(func(c, _ any) bool { c.(*dialer.TCPConn).Close(); return true })

@@ -7,28 +7,28 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// lease is a tuple in use, and the pool to give it back to: once, after its socket is closed. Without a pool there is
-// no account.
+// lease is a tuple in use and its pool. The tuple goes back once, after its socket is closed. If pool is nil, no pool
+// has the tuple.
 type lease struct {
 	pool       *tuple.Pool
 	tuple      tuple.Tuple
-	translated bool // the kernel has another remote end, which the ledger has
+	translated bool // the kernel changed the remote end, and the ledger knows the new one
 	onLoopback bool // the socket is bound to lo
 }
 
-// ending is how the use of a tuple ended, and what the kernel makes of that.
+// ending is how the use of a tuple ended, and what decides how long the kernel keeps the tuple.
 type ending struct {
 	how           tuple.Ending
-	local, remote netip.Addr    // of the connection, as the kernel has them
+	local, remote netip.Addr    // of the connection, in the kernel
 	timestamps    bool          // both ends sent TCP timestamps
 	rtt           time.Duration // the round-trip time; 0 if it is not known
 }
 
-// noticeable is the round-trip time from which on LAST-ACK lasts long enough for somebody to meet it.
+// noticeable is the shortest round-trip time for which LAST-ACK lasts long enough to hinder a new dial.
 const noticeable = time.Millisecond
 
-// end gives the tuple back. It cools down for as long as the pool's CoolDown says or, if that says nothing, for as
-// long as the kernel keeps it from a new connection.
+// end gives the tuple back. It cools down for the pool's CoolDown or, if that is zero, for as long as the kernel
+// refuses it to a new connection.
 func (l lease) end(e ending) {
 	d := time.Duration(0)
 	switch {
@@ -37,7 +37,7 @@ func (l lease) end(e ending) {
 		if s := current.Load(); s != nil {
 			d = s.timeWaitOf(l.onLoopback || e.local.IsLoopback() || e.remote.IsLoopback(), e.timestamps)
 			if !s.diagnoses && s.ranged && s.kernels.Contains(l.tuple.Src().Port()) {
-				d = 0 // nobody can tell when the kernel has let go of it, and in this lane the kernel refuses it until then
+				d = 0 // the kernel cannot be asked when the tuple is free, and the range lane refuses it until then
 			}
 		}
 	case e.how == tuple.PassiveClose && e.rtt >= noticeable:
@@ -46,8 +46,8 @@ func (l lease) end(e ending) {
 	l.retire(e.how, d)
 }
 
-// retire gives the tuple back, free when the kernel has let go of it in d, unless the pool's CoolDown says more of
-// how its use ended.
+// retire gives the tuple back. It cools down for the pool's CoolDown of this ending or, if that is zero, for d, after
+// which the kernel has let go of it.
 func (l lease) retire(how tuple.Ending, d time.Duration) {
 	if l.pool == nil {
 		return
@@ -60,7 +60,7 @@ func (l lease) retire(how tuple.Ending, d time.Duration) {
 	}
 }
 
-// abandon gives back the tuple of a socket that is closed by somebody else, at an unknown time.
+// abandon gives back the tuple of a socket that something else closes, at an unknown time.
 func (l lease) abandon() { l.retire(tuple.ActiveClose, timeWait) }
 
 // collected gives back the tuple of a UDP socket that the garbage collector closes.
@@ -72,7 +72,7 @@ func (l lease) collected() {
 	}
 }
 
-// release gives the tuple back, free at once.
+// release gives the tuple back without a cool-down.
 func (l lease) release() {
 	if l.pool != nil {
 		l.forget()
@@ -80,7 +80,7 @@ func (l lease) release() {
 	}
 }
 
-// yield gives back a tuple that others have, for d.
+// yield gives back a tuple that others have. It is taken for d.
 func (l lease) yield(d time.Duration) {
 	if l.pool != nil {
 		l.forget()
@@ -94,7 +94,7 @@ func (l lease) forget() {
 	}
 }
 
-// coolDown returns what a CoolDown says of an ending; 0 if nothing.
+// coolDown returns the time for an ending; 0 if none is set.
 func coolDown(c *tuple.CoolDown, how tuple.Ending) time.Duration {
 	switch how {
 	case tuple.PassiveClose:
@@ -109,13 +109,13 @@ func coolDown(c *tuple.CoolDown, how tuple.Ending) time.Duration {
 	return c.ActiveClose
 }
 
-// reserve takes t into use if it is free, and returns how it stood.
+// reserve takes t into use if it is free. It returns the state that t had.
 func reserve(p *tuple.Pool, t tuple.Tuple, owner string) tuple.State {
 	for {
 		if p.ReserveFor(t, owner) {
 			return tuple.Free
 		}
-		if state := p.State(t); state != tuple.Free { // else it has come free meanwhile
+		if state := p.State(t); state != tuple.Free { // a free one became free just now: try again
 			return state
 		}
 	}

@@ -15,28 +15,28 @@ import (
 // pools are the methods of a pool that only this package uses.
 var pools = access.Of[tuple.Pool, tuple.Tuple, tuple.State, alloc.Set]()
 
-// ledger is what this package remembers of a pool: it lies in the pool, and goes when the pool does.
+// ledger is what this package remembers of a pool. It is stored in the pool.
 type ledger struct {
-	host     bool                     // it is the HostPool, or one of its kind
-	followed atomic.Pointer[settings] // those that the ports of the pool follow
+	host     bool                     // the pool is the HostPool, or one of its kind
+	followed atomic.Pointer[settings] // the settings that the ports of the pool follow
 
-	rounds    atomic.Uint64 // how often an account was compared with the kernel
+	rounds    atomic.Uint64 // how often a destination was compared with the kernel
 	mu        sync.Mutex
-	ports     alloc.Set               // what followed came to, and
-	allowed   alloc.Set               // without those on which somebody listened,
+	ports     alloc.Set               // the ports by those settings, and
+	allowed   alloc.Set               // the same without those that had a listener
 	listened  time.Time               // at this time
 	paces     map[netip.AddrPort]pace // see reconcile
-	bars      map[uint16]time.Time    // ports that a policy forbids to bind, and until when
+	bars      map[uint16]time.Time    // ports that a policy forbids, and until when
 	forbidden struct {
-		err   error // what bind(2) said last to a port that a policy forbids
+		err   error // the last answer of bind(2) to a port that a policy forbids
 		until time.Time
 	}
-	remote map[tuple.Tuple]netip.AddrPort // of tuples in use whose destination the kernel exchanged
+	remote map[tuple.Tuple]netip.AddrPort // of tuples in use whose destination the kernel changed
 
 	backends map[netip.AddrPort][]netip.AddrPort // by the destination that was dialled
 }
 
-// mostTranslated bounds how many destinations have backends that are remembered, and mostBackends how many each has.
+// mostTranslated is how many destinations have known backends, and mostBackends how many each of them has.
 const mostTranslated, mostBackends = 1024, 16
 
 // ledgerOf returns the ledger of a pool.
@@ -49,9 +49,9 @@ func ledgerOf(p *tuple.Pool) *ledger {
 	return slot.Load().(*ledger)
 }
 
-// follow keeps the ports of a pool whose field Ports is zero to those that the host gives to everybody, as s says:
-// without the reserved ones, those on which somebody listened when they changed last and, in a HostPool, those
-// outside the kernel's own range. A port on which somebody begins to listen later is refused by the kernel.
+// follow updates the ports of a pool whose field Ports is zero to the settings s. It leaves out the reserved ports,
+// those that had a listener when the settings last changed and, in a HostPool, all ports outside the kernel's own
+// range. If a listener appears on a port later, the kernel refuses the port.
 func (l *ledger) follow(p *tuple.Pool, network string, s *settings) {
 	if !isImplicit(p) || l.followed.Load() == s || s.portsErr != nil {
 		return
@@ -68,8 +68,7 @@ func (l *ledger) follow(p *tuple.Pool, network string, s *settings) {
 	l.followed.Store(s)
 }
 
-// allow gives the pool these ports, without those on which somebody listens now. It reports whether that changed
-// anything.
+// allow gives the pool these ports without those that have a listener now. It reports whether that changed anything.
 func (l *ledger) allow(p *tuple.Pool, network string, ports alloc.Set) (changed bool) {
 	allowed := ports
 	if listening, err := ListeningPorts(network); err == nil && ports.Difference(listening).Len() > 0 {
@@ -83,10 +82,10 @@ func (l *ledger) allow(p *tuple.Pool, network string, ports alloc.Set) (changed 
 	return true
 }
 
-// relistenAfter is how long after a look at who listens another one is worth it: it takes up to 3 ms.
+// relistenAfter is the least time between two looks at the listeners. A look takes up to 3 ms.
 const relistenAfter = 100 * time.Millisecond
 
-// relisten gives the pool the ports on which somebody has ceased to listen, if it follows the host.
+// relisten gives the pool the ports that have lost their listener, if it follows the host.
 func (l *ledger) relisten(p *tuple.Pool, network string) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,11 +95,11 @@ func (l *ledger) relisten(p *tuple.Pool, network string) (changed bool) {
 	return l.allow(p, network, l.ports)
 }
 
-// isImplicit reports whether nobody named the ports of a pool, so that any port that net.Dialer would use will do.
+// isImplicit reports whether the pool does not name its ports, so that every port that net.Dialer would use is right.
 func isImplicit(p *tuple.Pool) bool { return p.Ports.IsZero() }
 
-// translate notes that the kernel connected the tuple t, which is in use, to another address than the dialled one: a
-// BPF program of a load balancer does that.
+// translate records that the kernel connected t, a tuple in use, to another address than the dialled one. A BPF program
+// of a load balancer does that.
 func (l *ledger) translate(t tuple.Tuple, dialled, remote netip.AddrPort) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,8 +117,8 @@ func (l *ledger) translate(t tuple.Tuple, dialled, remote netip.AddrPort) {
 	l.backends[dialled] = append(known[max(0, len(known)-mostBackends+1):len(known):len(known)], remote)
 }
 
-// ways returns where connections to a destination lead in the kernel, so far as that is known: there, and to its
-// backends.
+// ways returns the addresses to which connections to a destination lead, as far as known: the destination itself and
+// its backends.
 func (l *ledger) ways(dialled netip.AddrPort) []netip.AddrPort {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +132,7 @@ func (l *ledger) forget(t tuple.Tuple) {
 	delete(l.remote, t)
 }
 
-// translated returns where the kernel connected the tuples whose destinations it exchanged.
+// translated returns where the kernel connected the tuples whose destinations it changed.
 func (l *ledger) translated() map[tuple.Tuple]netip.AddrPort {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,7 +143,7 @@ func (l *ledger) translated() map[tuple.Tuple]netip.AddrPort {
 	return copied
 }
 
-// bar notes that a policy forbids to bind a port, and until when.
+// bar records that a policy forbids binding a port, and for how long.
 func (l *ledger) bar(port uint16, r refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,7 +154,7 @@ func (l *ledger) bar(port uint16, r refusal) {
 	l.bars[port] = time.Now().Add(r.freeIn)
 }
 
-// forbids returns what a bind(2) said to a port that a policy forbids, if there is such a port now; nil else.
+// forbids returns the last answer of bind(2) to a port that a policy forbids; nil if no port is forbidden now.
 func (l *ledger) forbids() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,7 +164,7 @@ func (l *ledger) forbids() error {
 	return nil
 }
 
-// barred returns the ports that a policy forbids to bind now.
+// barred returns the ports that a policy now forbids.
 func (l *ledger) barred() map[uint16]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Addresses with a zone work at both ends, in both lanes; a source takes the zone of the destination.
+// Addresses with a zone work at both ends and in both lanes. A source gets the zone of the destination.
 func TestLinkLocalAddresses(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -37,10 +37,13 @@ func TestLinkLocalAddresses(t *testing.T) {
 	zoned := func(port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "lo", Port: port} }
 	for i, first := range []uint16{40000, 20000} {
 		for name, d := range map[string]*dialer.Dialer{
-			"no source":           {TCP: pool(fmt.Sprint(first))},
-			"Sources":             {TCP: pool(fmt.Sprint(first+1), "fe80::1/128")},
-			"LocalAddr":           {TCP: pool(fmt.Sprint(first + 2)), NetDialer: &net.Dialer{LocalAddr: zoned(0)}},
-			"LocalAddr with port": {TCP: pool(fmt.Sprint(first + 3)), NetDialer: &net.Dialer{LocalAddr: zoned(int(first) + 3)}},
+			"no source": {TCP: pool(fmt.Sprint(first))},
+			"Sources":   {TCP: pool(fmt.Sprint(first+1), "fe80::1/128")},
+			"LocalAddr": {TCP: pool(fmt.Sprint(first + 2)), NetDialer: &net.Dialer{LocalAddr: zoned(0)}},
+			"LocalAddr with port": {
+				TCP:       pool(fmt.Sprint(first + 3)),
+				NetDialer: &net.Dialer{LocalAddr: zoned(int(first) + 3)},
+			},
 		} {
 			t.Run(fmt.Sprint(i, name), func(t *testing.T) {
 				c := dial(t, d, "[fe80::1%lo]:9000")
@@ -69,7 +72,7 @@ func TestLinkLocalAddresses(t *testing.T) {
 	}
 }
 
-// A link-local address of IPv4 is one like any other: no device, and no doubt about TIME_WAIT.
+// An IPv4 link-local address works like any other: without a device, and with a known TIME_WAIT.
 func TestIPv4LinkLocalDestination(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

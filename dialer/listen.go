@@ -13,18 +13,18 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockopt"
 )
 
-// ListenPacket opens a socket that is connected to nobody, as [net.ListenConfig.ListenPacket] does: a QUIC transport,
-// which serves all its peers by one port. For the networks udp, udp4 and udp6 it is a [*UDPConn]; every other network
-// is passed on. The Control of NetDialer is called, with the local address. The pool's Sources do not choose that:
-// name one of them in address, or the socket is bound to all; FreeBind holds.
+// ListenPacket opens a UDP socket that is not connected, as [net.ListenConfig.ListenPacket] does. A QUIC transport
+// serves all its peers from one such socket. For the networks udp, udp4 and udp6 it is a [*UDPConn]. Every other
+// network is passed to package net. The Control of NetDialer is called with the local address. The pool's Sources are
+// not used: name one of them in address, or the socket is bound to all addresses. FreeBind applies.
 //
-// While the socket lives, its port is its own: on Linux no dial leaves from it, from the same address, so that no
-// connected socket takes its peers' datagrams. The kernel sees to that, whichever pool or process the other socket is
-// of: a dial that comes upon the port counts it among those that cool down, and takes another one. For the same
-// reason a port that a connected socket has cannot be listened on.
+// On Linux no dial leaves from the port and address of the socket while it is open, so no connected socket takes the
+// datagrams of its peers. The kernel guarantees that for all pools and processes. A dial that meets the port counts it
+// as taken and uses another one. For the same reason, ListenPacket cannot use a port that a connected socket has.
 //
-// If the port is 0, one is chosen that the pool does not hand out, so far as the kernel's range of ephemeral ports and
-// 49152-65535 have such a port that is free, and else one that no socket has. Leave the pool's Ports some room for it.
+// If the port is 0, ListenPacket chooses one that the pool does not hand out, from the kernel's ephemeral ports and
+// 49152-65535. If none of these is free, the kernel chooses the port. Leave some ports out of the pool's Ports for
+// this.
 func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	if ctx == nil { // as package net allows
 		ctx = context.Background()
@@ -32,14 +32,14 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 	if !isUDP(network) || !sockopt.Supported {
 		return d.listenPacket(ctx, network, address)
 	}
-	if address == "" { // any, to net
+	if address == "" { // package net takes it for any address
 		address = ":0"
 	}
 	host, service, err := net.SplitHostPort(address)
 	if err != nil || service != "0" && service != "" {
 		return d.listenPacket(ctx, network, address)
 	}
-	ephemeral, _ := HostPorts() // where they are not to be had, the dynamic ones have to do
+	ephemeral, _ := HostPorts() // if they cannot be read, the dynamic ports remain
 	reserved, _ := reservedPorts()
 	free := alloc.New(ephemeral.Union(dynamicPorts()).Difference(reserved).Difference(d.udpPorts()))
 	for ctx.Err() == nil {
@@ -48,21 +48,21 @@ func (d *Dialer) ListenPacket(ctx context.Context, network, address string) (net
 			break
 		}
 		conn, err := d.listenPacket(ctx, network, net.JoinHostPort(host, fmt.Sprint(port)))
-		if !isSyscall(err, "bind") || !errors.Is(err, syscall.EADDRINUSE) { // which a Control may say too
+		if !isSyscall(err, "bind") || !errors.Is(err, syscall.EADDRINUSE) { // a Control may return EADDRINUSE too
 			return conn, err
 		}
 	}
 	return d.listenPacket(ctx, network, address)
 }
 
-// udpPorts returns the ports that dials leave from.
+// udpPorts returns the ports that dials may leave from.
 func (d *Dialer) udpPorts() alloc.Set {
 	pool := d.pool(true, netip.Addr{})
 	switch l := ledgerOf(pool); {
 	case !isImplicit(pool):
 		return pool.Ports
 	case l.host:
-		ports, _ := HostPorts() // where they cannot be read, the kernel chooses
+		ports, _ := HostPorts() // if they cannot be read, the kernel chooses
 		return ports
 	}
 	return alloc.RangeSet(1024, 65535)
@@ -84,7 +84,7 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 		}
 		var err error
 		control := c.Control(func(fd uintptr) {
-			if sockopt.Supported && !group { // whose ports net lets others share
+			if sockopt.Supported && !group { // package net lets others share the port of a group
 				err = sockopt.KeepPort(int(fd))
 			}
 			if err == nil && d.FreeBind {
@@ -103,8 +103,8 @@ func (d *Dialer) listenPacket(ctx context.Context, network, address string) (net
 	return conn, nil
 }
 
-// explainListen says more of an error where the errno alone would mislead: dials leave from the port too, or the
-// address is not on the host.
+// explainListen adds to an error what the errno alone does not tell: the pool hands out the port, or the address is not
+// on this host.
 func (d *Dialer) explainListen(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok {
@@ -116,7 +116,7 @@ func (d *Dialer) explainListen(err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && d.udpPorts().Contains(uint16(addr.Port)):
-		op.Err = fmt.Errorf("dials leave from this port too, and may have it: take it out of the Ports of the Dialer's UDP pool: %w", op.Err)
+		op.Err = fmt.Errorf("the Dialer's UDP pool hands out this port: remove it from the pool's Ports: %w", op.Err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		op.Err = newSourceError(addr.AddrPort().Addr().Unmap(), d.FreeBind, op.Err)
 	}

@@ -28,7 +28,7 @@ func listenPacket(t testing.TB, d *dialer.Dialer, network, address string) *dial
 	return l.(*dialer.UDPConn)
 }
 
-// A port that ListenPacket chooses is one that the pool does not hand out, nor one that is reserved.
+// ListenPacket chooses a port that the pool does not hand out and that is not reserved.
 func TestListenPacketChoosesAPortThatIsNotThePools(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 59999", "net.ipv4.ip_local_reserved_ports=60000-65529") {
 		return
@@ -37,7 +37,8 @@ func TestListenPacketChoosesAPortThatIsNotThePools(t *testing.T) {
 		d := &dialer.Dialer{UDP: pool(ports)}
 		free := alloc.MustParseSet("59991-59999,65530-65535")
 		if ports == "40000-59990" {
-			free = free.Union(alloc.MustParseSet("40000-65535")).Difference(alloc.MustParseSet("40000-59990,60000-65529"))
+			free = free.Union(alloc.MustParseSet("40000-65535")).
+				Difference(alloc.MustParseSet("40000-59990,60000-65529"))
 		}
 		seen := map[uint16]bool{}
 		var all []*dialer.UDPConn
@@ -56,11 +57,11 @@ func TestListenPacketChoosesAPortThatIsNotThePools(t *testing.T) {
 		require.Equal(t, tuple.Stats{}, d.UDP.Stats())
 	}
 	c := listenPacket(t, new(dialer.Dialer), "udp4", "127.0.0.1:0")
-	require.GreaterOrEqual(t, localUDP(c).Port(), uint16(65530), "not of the host's own ports, which the zero Dialer dials from")
+	require.GreaterOrEqual(t, localUDP(c).Port(), uint16(65530),
+		"not of the host's own ports, which the zero Dialer dials from")
 }
 
-// No dial leaves from the port of a listener, whichever pool it is of, while the listener lives; so the listener
-// hears its peers, all of them.
+// No dial of any pool leaves from the port of an open listener, so the listener hears all its peers.
 func TestNoDialLeavesFromTheListenersPort(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -96,7 +97,7 @@ func TestNoDialLeavesFromTheListenersPort(t *testing.T) {
 					require.EqualValues(t, 20002, localUDP(c).Port(), "it lives no more")
 					_, err = d.ListenPacket(context.Background(), "udp", net.JoinHostPort(address, "20002"))
 					require.ErrorIs(t, err, syscall.EADDRINUSE, "a connected socket has it")
-					require.ErrorContains(t, err, "take it out of the Ports of the Dialer's UDP pool")
+					require.ErrorContains(t, err, "the Dialer's UDP pool hands out this port")
 					require.ErrorContains(t, err, "listen udp")
 				})
 			}
@@ -104,7 +105,7 @@ func TestNoDialLeavesFromTheListenersPort(t *testing.T) {
 	}
 }
 
-// Control sees the socket before it is bound, with the local address; its error is that of the call.
+// Control gets the socket before it is bound, and the local address. ListenPacket returns its error.
 func TestListenPacketCallsControl(t *testing.T) {
 	var saw []string
 	d := &dialer.Dialer{NetDialer: &net.Dialer{Control: func(network, address string, _ syscall.RawConn) error {
@@ -121,7 +122,7 @@ func TestListenPacketCallsControl(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EPERM)
 }
 
-// Several may listen on a port of a multicast address, as by net.
+// Several sockets may listen on a port of a multicast address, as with package net.
 func TestListenPacketSharesMulticast(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -134,11 +135,15 @@ func TestListenPacketSharesMulticast(t *testing.T) {
 	}
 }
 
-// What is no UDP address is what it is to net.
+// Other networks, and addresses that are not UDP, are left to package net.
 func TestListenPacketOfOtherNetworks(t *testing.T) {
 	d := new(dialer.Dialer)
 	for _, c := range [][2]string{
-		{"udp", "127.0.0.1"}, {"udp4", "[::1]:0"}, {"udp", "nowhere.invalid:0"}, {"tcp", "127.0.0.1:0"}, {"udp5", "127.0.0.1:0"},
+		{"udp", "127.0.0.1"},
+		{"udp4", "[::1]:0"},
+		{"udp", "nowhere.invalid:0"},
+		{"tcp", "127.0.0.1:0"},
+		{"udp5", "127.0.0.1:0"},
 	} {
 		_, want := net.ListenPacket(c[0], c[1])
 		l, err := d.ListenPacket(context.Background(), c[0], c[1])

@@ -9,16 +9,16 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// ListeningPorts returns the ports on which somebody listens at present, whichever process, to be taken out of a
-// pool's Ports: a dial from such a port fails in the kernel, or keeps its server from starting anew. The network is
-// "tcp" or, where a bound socket that is not connected counts as one that listens, "udp". With prefixes, it is only
-// those that listen on an address in one of them, or on all addresses; a listener on :: is taken for one on 0.0.0.0
-// too.
+// ListeningPorts returns the ports on which any process listens now. Leave them out of a pool's Ports: a dial from such
+// a port fails, or keeps the server from restarting. The network is "tcp" or "udp". For udp, a bound socket that is not
+// connected counts as a listener. With prefixes, only listeners on an address in one of them count, and listeners on
+// all addresses. A listener on :: counts for 0.0.0.0 too.
 //
 //	listening, err := dialer.ListeningPorts("tcp")
 //	pool := &tuple.Pool{Ports: alloc.RangeSet(1024, 65535).Difference(listening)}
 //
-// It takes Linux: elsewhere the error Is errors.ErrUnsupported. It concerns the calling thread's network namespace.
+// ListeningPorts needs Linux. On other systems the error Is errors.ErrUnsupported. It looks at the network namespace of
+// the calling thread.
 func ListeningPorts(network string, at ...netip.Prefix) (alloc.Set, error) {
 	var listens [1 << 16]bool
 	for s, err := range sockets(network, false) {
@@ -36,7 +36,7 @@ func ListeningPorts(network string, at ...netip.Prefix) (alloc.Set, error) {
 	return alloc.ParseSet(strings.Join(ports, ","))
 }
 
-// covers reports whether a listener has an address of the prefixes, or any if there are none.
+// covers reports whether a listener has an address in one of the prefixes. Without prefixes it is always true.
 func covers(s *sockdiag.Socket, at []netip.Prefix) bool {
 	a := s.Local.Addr()
 	for _, p := range at {

@@ -17,7 +17,9 @@ func TestListeningPortsAreThoseThatSomebodyListensOn(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
-	for _, address := range []string{"127.0.0.1:20001", "127.0.0.2:20002", "0.0.0.0:20003", "[::]:20004", "[::1]:20005"} {
+	for _, address := range []string{
+		"127.0.0.1:20001", "127.0.0.2:20002", "0.0.0.0:20003", "[::]:20004", "[::1]:20005",
+	} {
 		v4 := ""
 		if strings.HasPrefix(address, "0.0.0.0") {
 			v4 = "4" // else it is [::]
@@ -46,14 +48,14 @@ func TestListeningPortsAreThoseThatSomebodyListensOn(t *testing.T) {
 	}
 }
 
-// Nor does it matter to a Dialer that it has found out.
+// The zero Dialer leaves out ports that have a listener, also after it has met one.
 func TestZeroDialerLeavesOutPortsOnWhichSomebodyListens(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40005") {
 		return
 	}
 	to := listen(t, "tcp", "127.0.0.1:9000")
 	udp := echoUDP(t, "127.0.0.1:9000").String()
-	listen(t, "tcp", "127.0.0.9:40001") // another address, but the kernel would refuse the port all the same
+	listen(t, "tcp", "127.0.0.9:40001") // on another address, but the kernel refuses the port anyway
 	listen(t, "tcp", "[::]:40004")
 	echoUDP(t, "127.0.0.1:40003")
 

@@ -8,8 +8,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// Each local address that a caller names has all ports of the host, as the kernel gives them: a Dialer without a pool
-// is not held up by what leaves from another address.
+// Each local address that a caller names has all ports of the host, as in the kernel. A Dialer without a pool does not
+// run out because of connections from another address.
 func TestEachLocalAddrHasAllPorts(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40009") {
 		return

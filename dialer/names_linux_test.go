@@ -29,7 +29,10 @@ func TestAllAddressesAreTriedBeforeADialWaits(t *testing.T) {
 			var waits atomic.Int32
 			p := pool("40000")
 			p.Trace = &tuple.Trace{WaitStart: func(netip.AddrPort) { waits.Add(1) }}
-			d := &dialer.Dialer{TCP: p, Wait: soon, NetDialer: &net.Dialer{Resolver: names.resolver(), FallbackDelay: never}}
+			d := &dialer.Dialer{
+				TCP: p, Wait: soon,
+				NetDialer: &net.Dialer{Resolver: names.resolver(), FallbackDelay: never},
+			}
 			first := dial(t, d, full.addr())
 			c := dial(t, d, name)
 			require.Equal(t, free.addr(), c.RemoteAddr().String())
@@ -50,14 +53,14 @@ func TestAllAddressesAreTriedBeforeADialWaits(t *testing.T) {
 	}
 }
 
-// questions are the types of the records that a resolver was asked for: 1 is A, 28 is AAAA.
+// questions are the record types that a resolver was asked for: 1 is A, 28 is AAAA.
 type questions struct {
 	mu    sync.Mutex
 	asked map[uint16]int
 }
 
-// asking is a connection to a name server that counts the questions that are written to it, each with its length
-// before it.
+// asking is a connection to a name server. It counts the questions that are written to it, each with its length before
+// it.
 type asking struct {
 	net.Conn
 	q *questions
@@ -75,7 +78,7 @@ func (a asking) Write(b []byte) (int, error) {
 	return a.Conn.Write(b)
 }
 
-// resolver returns a resolver of the names that counts its questions.
+// resolver returns a resolver of h that counts its questions.
 func (q *questions) resolver(h hosts) *net.Resolver {
 	r := h.resolver()
 	dial := r.Dial
@@ -86,8 +89,8 @@ func (q *questions) resolver(h hosts) *net.Resolver {
 	return r
 }
 
-// The networks of one family ask for the records of that family alone, as net.Dialer does: a name server may take
-// seconds to say that it has no others.
+// A network of one family asks only for the records of that family, as net.Dialer does, because a name server may need
+// seconds to answer that it has no others.
 func TestNetworkOfOneFamilyAsksForItsRecordsAlone(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Threads may be in several network namespaces, each with a range of ports of its own: in each a port takes the lane
-// that is its own there.
+// Threads may be in several network namespaces with different port ranges. In each of them a port uses the lane that is
+// right there.
 func TestEachNamespaceHasItsOwnLanes(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -61,8 +61,8 @@ func TestEachNamespaceHasItsOwnLanes(t *testing.T) {
 	}
 }
 
-// A Tracker refuses what it would not hear of: sockets of another network namespace, and Multipath TCP; and all once
-// it is closed. The server sees nothing of it, and no tuple is taken.
+// A Tracker refuses sockets of another network namespace and Multipath TCP, and every dial after Close. The server sees
+// no packet, and no tuple is taken into use.
 func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -105,7 +105,7 @@ func TestTrackerRefusesWhatItCannotFollow(t *testing.T) {
 	requireRefused((&dialer.Dialer{TCP: p, Tracker: tracker}).Dial, to.addr(), "the Tracker is closed")
 }
 
-// A connection may be closed on a thread of another network namespace than its own: TIME_WAIT rests nevertheless.
+// A connection may be closed on a thread of another network namespace. Its tuple still cools down for TIME_WAIT.
 func TestCloseOnAnotherNamespacesThread(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -134,8 +134,7 @@ func TestCloseOnAnotherNamespacesThread(t *testing.T) {
 	}
 }
 
-// inNamespace returns what runs a function on a thread that is in a network namespace of its own, with these
-// ephemeral ports.
+// inNamespace returns a function that runs f on a thread in its own network namespace, with these ephemeral ports.
 func inNamespace(t *testing.T, ports string) (run func(func())) {
 	t.Helper()
 	todo, done := make(chan func()), make(chan error)
@@ -154,7 +153,7 @@ func inNamespace(t *testing.T, ports string) (run func(func())) {
 	return func(f func()) { todo <- f; <-done }
 }
 
-// needNamespaceCookies skips a test where the kernel does not tell network namespaces apart.
+// needNamespaceCookies skips a test if the kernel does not tell network namespaces apart.
 func needNamespaceCookies(t *testing.T) {
 	t.Helper()
 	if _, err := unix.GetsockoptUint64(rawSocket(t, unix.AF_INET), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
@@ -162,7 +161,7 @@ func needNamespaceCookies(t *testing.T) {
 	}
 }
 
-// enterNamespace moves the thread to a network namespace of its own, for good: it ends with the goroutine.
+// enterNamespace moves the thread to its own network namespace. The thread ends with the goroutine.
 func enterNamespace(ports string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {

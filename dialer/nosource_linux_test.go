@@ -19,8 +19,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// ip runs a command of iproute2 in the private network, and skips the test where there is none, or the kernel lacks
-// what it asks for.
+// ip runs a command of iproute2 in the private network. It skips the test if there is none, or if the kernel lacks the
+// feature.
 func ip(t *testing.T, command string, args ...any) {
 	t.Helper()
 	path, err := exec.LookPath("ip")
@@ -34,7 +34,7 @@ func ip(t *testing.T, command string, args ...any) {
 	}
 }
 
-// newDevice makes a network device that is up, whose other end is up too, without any address.
+// newDevice makes a network device without an address. Both of its ends are up.
 func newDevice(t *testing.T, name string) {
 	t.Helper()
 	ip(t, "link add %s type veth peer name %s-peer", name, name)
@@ -44,7 +44,7 @@ func newDevice(t *testing.T, name string) {
 	}
 }
 
-// onDevice returns a net.Dialer whose sockets are bound to a device, and which counts them.
+// onDevice returns a net.Dialer that binds its sockets to a device and counts them.
 func onDevice(device string, sockets *atomic.Int32) *net.Dialer {
 	return &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		sockets.Add(1)
@@ -56,8 +56,8 @@ func onDevice(device string, sockets *atomic.Int32) *net.Dialer {
 	}}
 }
 
-// A socket that is bound to a device without a source address fails as with net.Dialer: after one try, and no tuple
-// counts as taken. By another device the same destination is in reach.
+// A socket on a device without a source address fails as with net.Dialer: after one try, and no tuple is taken. Another
+// device reaches the same destination.
 func TestNoSourceOnTheDeviceIsTheError(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -73,7 +73,8 @@ func TestNoSourceOnTheDeviceIsTheError(t *testing.T) {
 	_, want := onDevice("bare", &sockets).Dial("tcp", to)
 	require.ErrorIs(t, want, syscall.EADDRNOTAVAIL)
 	for name, p := range map[string]*tuple.Pool{
-		"of the host": nil, "zero": new(tuple.Pool), "range lane": pool("40000-40999"), "bind lane": pool("20000-20999"),
+		"of the host": nil, "zero": new(tuple.Pool),
+		"range lane": pool("40000-40999"), "bind lane": pool("20000-20999"),
 	} {
 		for _, network := range []string{"tcp", "udp"} {
 			sockets.Store(0)
@@ -93,7 +94,7 @@ func TestNoSourceOnTheDeviceIsTheError(t *testing.T) {
 	}
 }
 
-// sourceError dials from a source, and returns the error: one try, no tuple counts as taken.
+// sourceError dials from a source and returns the error. It requires one try, and that no tuple is taken.
 func sourceError(t *testing.T, source, to string) error {
 	t.Helper()
 	p := pool("40000-40999,20000-20999", source)
@@ -106,8 +107,7 @@ func sourceError(t *testing.T, source, to string) error {
 	return err
 }
 
-// An address that duplicate address detection keeps from being used has words of its own: wait, or give another
-// address.
+// An address that duplicate address detection forbids has its own error text: wait, or use another address.
 func TestTentativeSourceIsNamed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -131,7 +131,7 @@ func TestTentativeSourceIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "another host has the source address")
 }
 
-// A source in a VRF, and a socket that is not, have words of their own: bind the socket to the VRF.
+// A source in a VRF has its own error text if the socket is not in the VRF: bind the socket to the VRF.
 func TestSourceInAVRFIsNamed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

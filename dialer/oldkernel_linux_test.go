@@ -13,8 +13,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A kernel before Linux 6.3 is left to choose among its own ports, where the pool has all of them: the pool enters
-// what it chose, to the last port towards each destination, and other programs' dials go on finding ports.
+// Before Linux 6.3 the kernel chooses from its own ports if the pool has all of them. The pool records the choice, up
+// to the last port towards each destination, and other programs can still dial.
 func TestOldKernelChoosesAndThePoolFollows(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40015") {
 		return
@@ -56,7 +56,7 @@ func TestOldKernelChoosesAndThePoolFollows(t *testing.T) {
 	}
 }
 
-// What cools down in the pool is not used again because an older kernel would: the pool's own choice is bound then.
+// If an older kernel chooses a tuple that cools down in the pool, the dial binds the pool's own choice.
 func TestOldKernelsChoiceThatCoolsDownIsNotUsed(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003") {
 		return
@@ -77,7 +77,7 @@ func TestOldKernelsChoiceThatCoolsDownIsNotUsed(t *testing.T) {
 	require.Equal(t, 4, p.Stats().Retired)
 }
 
-// Of the kernel's ports a pool that has only some gets those, on an older kernel too, for it binds them.
+// A pool with only some of the kernel's ports gets them on an older kernel too, because it binds them.
 func TestOldKernelGivesAPoolItsPart(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

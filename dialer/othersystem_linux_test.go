@@ -13,8 +13,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// On another system the operating system chooses the port, and the pool keeps the account: what came out is in it, it
-// is full when it is, a dial waits, and each way out gives back what it took.
+// On another system the operating system chooses the port, and the pool records it. A full pool refuses, a dial can
+// wait, and each way out gives the tuple back.
 func TestOtherSystemKeepsTheAccount(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
 		return
@@ -51,7 +51,10 @@ func TestOtherSystemKeepsTheAccount(t *testing.T) {
 
 		_, err := d.Dial("tcp", closedPort(t, "127.0.0.1"))
 		require.ErrorIs(t, err, syscall.ECONNREFUSED)
-		asked := &dialer.Dialer{TCP: p, NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40007}}}
+		asked := &dialer.Dialer{
+			TCP:       p,
+			NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40007}},
+		}
 		a := dial(t, asked, to.addr())
 		require.EqualValues(t, 40007, local(a).Port())
 		require.Equal(t, 1, p.Stats().InUse)

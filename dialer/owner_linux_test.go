@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// An owner's connections leave from one address, and count for the owner alone.
+// The connections of an owner leave from one address, and count only for that owner.
 func TestOwnerIsThatOfItsTuples(t *testing.T) {
 	p := pool("20000-20999", "127.0.0.2/32", "127.0.0.3/32", "127.0.0.4/32")
 	p.Policy, p.MaxPerOwner = tuple.StickyOwner, 3
@@ -32,7 +32,7 @@ func TestOwnerIsThatOfItsTuples(t *testing.T) {
 	}
 }
 
-// What the kernel chose, and what the caller asked for by number, counts for the owner too.
+// Ports that the kernel chose, and ports that the caller asked for, count for the owner too.
 func TestMaxPerOwnerHoldsWhoeverChoseThePort(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099") {
 		return

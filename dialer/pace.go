@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// pace is when the account of a destination may be compared with the kernel again.
+// pace says when a destination may be compared with the kernel again.
 type pace struct {
-	looking *sync.Mutex // locked until the comparison that goes on has ended; nil if none does
-	ended   time.Time   // when the last one did, and
-	rounds  uint64      // the rounds of the ledger then
+	looking *sync.Mutex // locked while a comparison is under way; nil if none is
+	ended   time.Time   // when the last one ended, and
+	rounds  uint64      // the rounds of the ledger at that time
 	next    time.Time
 }
 
 const (
-	// A comparison by a walk of the kernel's tables takes 1.4 ms, and 80 ns a socket towards the destination; one by
-	// look-ups takes 5 µs for each tuple. At the least, fewestApart times that lies between two, so that they take no
-	// more than a twentieth of a processor.
+	// A comparison by a walk of the kernel's tables takes 1.4 ms, and 80 ns for each socket towards the destination. By
+	// look-ups it takes 5 µs for each tuple. The pause before the next one is at least fewestApart times as long, so
+	// that comparisons use at most a twentieth of a processor.
 	fewestApart  = 20
 	shortestWait = 100 * time.Microsecond
 
-	// mostPaces bounds how many destinations have a pace before those whose time has come are forgotten.
+	// If more than mostPaces destinations have a pace, those whose time is over are forgotten.
 	mostPaces = 256
 )
 
-// mayLook reports whether it is the caller's turn to compare the account of dst: then it calls looked. The caller had
-// found nothing free after it had read the ledger's rounds. If another call has compared since, there is news; if
-// another call is about it, that is once its lock is free. (A channel would not do: it belongs to the
-// testing/synctest bubble in which it is made.)
+// mayLook reports whether the caller may compare dst with the kernel now. If so, it must call looked afterwards. The
+// caller had read rounds from the ledger before it found nothing free. news is true if another call has compared since,
+// or does so now: that one ends when other can be locked. (A channel would belong to the testing/synctest bubble in
+// which it is made.)
 func (l *ledger) mayLook(dst netip.AddrPort, now time.Time, rounds uint64) (mine, news bool, other *sync.Mutex) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *ledger) mayLook(dst netip.AddrPort, now time.Time, rounds uint64) (mine
 		return false, true, p.looking
 	case p.rounds > rounds:
 		return false, true, nil
-	case now.Before(p.next) && !p.ended.After(now): // which would be by the clock of another bubble
+	case now.Before(p.next) && !p.ended.After(now): // ended after now: by the clock of another bubble
 		return false, false, nil
 	}
 	if l.paces == nil {
@@ -57,7 +57,7 @@ func (l *ledger) mayLook(dst netip.AddrPort, now time.Time, rounds uint64) (mine
 	return true, false, nil
 }
 
-// looked sets the pace after a comparison that took so long.
+// looked sets the pace after a comparison that took that long.
 func (l *ledger) looked(dst netip.AddrPort, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,12 +10,12 @@ import (
 // preparation is what a socket needs before it is bound and connected.
 type preparation struct {
 	lane      lane
-	local     netip.AddrPort // its address may be left to the kernel
+	local     netip.AddrPort // without an address if the kernel chooses it
 	remote    netip.AddrPort
-	namespace uint64 // the one in which the lane is right; 0: any
+	namespace uint64 // in which the lane is right; 0 means any
 	freeBind  bool
-	path      sockopt.Path // what the caller's Control has set
-	chosen    bool         // it has chosen a local end
+	path      sockopt.Path // set by the caller's Control
+	chosen    bool         // the caller's Control chose a local end
 	guard     udpGuard
 }
 
@@ -28,8 +28,8 @@ func (a *attempt) preparation(t tuple.Tuple, l lane) preparation {
 	return p
 }
 
-// on prepares the socket fd. Where the kernel is to choose the port, or has but one to choose, it binds it to its
-// address too: net.Dialer would try twice more if the host lacks it.
+// on prepares the socket fd. If the kernel chooses the port, or has only one to choose, on binds the address itself. If
+// net.Dialer did, it would try twice more when the host lacks the address.
 func (p *preparation) on(fd int) error {
 	if p.namespace != 0 && p.namespace != sockopt.Namespace(fd) {
 		return errLane
@@ -42,7 +42,7 @@ func (p *preparation) on(fd int) error {
 	}
 	switch {
 	case p.chosen && p.lane != bindLane:
-		return nil // the account follows what comes out
+		return nil // the pool records what comes out
 	case p.lane == rangeLane:
 		if err := sockopt.OnePort(fd, p.local.Port()); err != nil || !hasAddr {
 			return err
@@ -58,7 +58,7 @@ func (p *preparation) on(fd int) error {
 		}
 		return p.onlyOneFamily(fd)
 	case p.lane == aloneLane:
-		if sockopt.SharesPort(fd) { // the caller's Control has asked for it
+		if sockopt.SharesPort(fd) { // the caller's Control set it
 			return errPortShared
 		}
 		if err := p.onlyOneFamily(fd); err != nil {
@@ -74,7 +74,7 @@ func (p *preparation) on(fd int) error {
 	return nil
 }
 
-// bound returns the local end with the unspecified address where the kernel is to choose.
+// bound returns the local end, with the unspecified address if the kernel chooses the address.
 func (p *preparation) bound() netip.AddrPort {
 	if p.local.Addr().IsValid() {
 		return p.local
@@ -82,7 +82,7 @@ func (p *preparation) bound() netip.AddrPort {
 	return netip.AddrPortFrom(unspecified(p.remote.Addr()), p.local.Port())
 }
 
-// onlyOneFamily keeps an IPv6 socket that is bound to no address from taking the port of IPv4 too.
+// onlyOneFamily keeps an IPv6 socket without an address from binding the port for IPv4 too.
 func (p *preparation) onlyOneFamily(fd int) error {
 	if p.local.Addr().IsValid() || p.remote.Addr().Is4() {
 		return nil

@@ -25,17 +25,17 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// dialing is what one of several processes does: it dials the remotes in turn until a dial fails, or Most times, and
-// holds all connections until its input ends.
+// dialing tells one of several processes what to do: it dials the remotes in turn, until a dial fails or Most times,
+// and holds all connections until its input ends.
 type dialing struct {
 	Network string
 	Remotes []netip.AddrPort
 	Ports   alloc.Set
 	Sources []netip.Prefix
 	Shared  bool // SharedUDP
-	Stock   bool // by net.Dialer
-	Most    int  // 0: no bound
-	Ask     bool // each connection asks its remote, an echoUDP, who it is
+	Stock   bool // with net.Dialer
+	Most    int  // 0: no limit
+	Ask     bool // each connection asks its remote, an echoUDP, for its address
 }
 
 func (p dialing) String() string {
@@ -43,10 +43,11 @@ func (p dialing) String() string {
 	return string(text)
 }
 
-// asProcess is in the environment of a process, and says what it does.
+// asProcess is the environment variable with the dialing of a process.
 const asProcess = "EPHEMERA_DIALING_PROCESS"
 
-// TestProcess is not a test: it is what a process does. It says from which local ends it dialled, and why it ended.
+// TestProcess is not a test. It is the code of a process: it prints the local ends of its connections, and why it
+// ended.
 func TestProcess(t *testing.T) {
 	text := os.Getenv(asProcess)
 	if text == "" {
@@ -100,7 +101,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// ask returns an error if another than the remote, or what it says to another, is heard.
+// ask returns an error if the answer comes from another remote or is meant for another socket.
 func ask(c net.Conn, remote netip.AddrPort) error {
 	c.SetDeadline(time.Now().Add(soon))
 	if _, err := fmt.Fprint(c, c.LocalAddr()); err != nil {
@@ -124,9 +125,8 @@ func hearsNothing(c net.Conn) error {
 	return nil
 }
 
-// run has the processes dial all at once, and returns from where they did, each local end as often as there was a
-// connection from it, and what each of them ended with. All connections are open when it returns, until done is
-// called.
+// run starts the processes at once. It returns how many connections there were from each local end, and how each
+// process ended. All connections stay open until done is called.
 func run(t *testing.T, what ...dialing) (from map[string]int, ends []string, done func()) {
 	t.Helper()
 	var inputs []io.Writer
@@ -180,7 +180,7 @@ func run(t *testing.T, what ...dialing) (from map[string]int, ends []string, don
 	return from, ends, done
 }
 
-// everyPortOnce requires that the processes used all ports, each once, and that none ended for another reason.
+// everyPortOnce requires that the processes used each port once, and ended for no other reason than exhaustion.
 func everyPortOnce(t *testing.T, ports int, what ...dialing) {
 	t.Helper()
 	from, ends, done := run(t, what...)
@@ -194,8 +194,8 @@ func everyPortOnce(t *testing.T, ports int, what ...dialing) {
 	}
 }
 
-// Four processes that know nothing of each other dial one destination from the same address and ports, TCP in both
-// lanes, until it is full: each port is used exactly once, and none fails before the last port is taken.
+// Four processes that do not know each other dial one destination from the same address and ports, in both lanes of
+// TCP, until it is full. Each port is used exactly once, and no dial fails before the last port is in use.
 func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
 		return
@@ -210,7 +210,7 @@ func TestFourProcessesShareTheTCPTuples(t *testing.T) {
 	}
 }
 
-// The kernel does not keep UDP sockets apart. A Dialer does and, with SharedUDP, slices of the ports: each port is
+// The kernel does not keep UDP sockets apart. A Dialer does or, with SharedUDP, slices of the ports do: each port is
 // used exactly once.
 func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40199") {
@@ -232,8 +232,8 @@ func TestFourProcessesShareTheUDPTuples(t *testing.T) {
 	}
 }
 
-// 100,000 connected UDP sockets leave from one address, each answered by its own peer and nobody else's; net.Dialer
-// stops when each of the kernel's 28,232 ports has one socket.
+// 100,000 connected UDP sockets leave from one address, and each hears only its own peer. net.Dialer stops when each of
+// the kernel's 28,232 ports has one socket.
 func TestHundredThousandUDPSockets(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds, and the files of six processes")
@@ -260,7 +260,9 @@ func TestHundredThousandUDPSockets(t *testing.T) {
 	var six []dialing
 	ports := alloc.RangeSet(1024, 65535).Difference(alloc.RangeSet(61000, 61003))
 	for i := range processes {
-		six = append(six, dialing{Network: "udp", Remotes: peers, Ports: ports.Slice(i, processes), Most: each, Ask: true})
+		six = append(six, dialing{
+			Network: "udp", Remotes: peers, Ports: ports.Slice(i, processes), Most: each, Ask: true,
+		})
 	}
 	from, ends, done = run(t, six...)
 	for i, end := range ends {

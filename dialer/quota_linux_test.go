@@ -11,8 +11,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What others hold is nobody's quota: where another process has 40 of 50 tuples, a quota of 5 connections is 5
-// connections, whether the kernel refused the tuples or Adopt found them.
+// Tuples that others have count in no quota. If another process has 40 of 50 tuples, a quota of 5 connections still
+// allows 5, whether the kernel refused the tuples or Adopt found them.
 func TestWhatOthersHoldUsesUpNoQuota(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -68,7 +68,7 @@ func TestWhatOthersHoldUsesUpNoQuota(t *testing.T) {
 	}
 }
 
-// A tuple that others have is free for us as soon as they let go of it, and counts only then.
+// A tuple that others have is free for us as soon as they close their socket, and counts only from our use on.
 func TestTupleOfOthersIsOursWhenTheyLetGo(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -11,20 +11,20 @@ import (
 
 const (
 	fallbackDelay = 300 * time.Millisecond // net.Dialer's default
-	leastShare    = 2 * time.Second        // of a timeout, for one of several addresses
+	leastShare    = 2 * time.Second        // the least part of a timeout for one of several addresses
 )
 
 // outcome is how a series of attempts ended.
 type outcome struct {
-	conn    net.Conn // of the net package with a Tracker, else a *TCPConn or a *UDPConn
+	conn    net.Conn // a bare connection with a Tracker, else a *TCPConn or a *UDPConn
 	err     error
 	usedUp  []netip.AddrPort // the addresses towards which the pool had no tuple
 	primary bool
 }
 
-// dialName connects to the first address of a name that answers. Only when all have been tried, it waits for a tuple
-// towards those for which the pool had none. It has a call of its own, for the race to keep: that of a literal
-// address need not be allocated.
+// dialName connects to the first address of a name that answers. It tries all of them before it waits for a tuple
+// towards those for which the pool had none. It has its own copy of the call, because the race keeps it: the call for a
+// literal address then need not be allocated.
 func (c call) dialName(ctx context.Context, address string) outcome {
 	addrs, err := c.resolve(ctx, address)
 	if errors.Is(err, errPortZero) || errors.Is(err, errMissing) {
@@ -43,8 +43,8 @@ func (c call) dialName(ctx context.Context, address string) outcome {
 	return r
 }
 
-// leaveToNet leaves port 0 to net.Dialer, and the error for no address: a kernel connects UDP to port 0, and says
-// what is wrong with TCP.
+// leaveToNet lets net.Dialer dial port 0, and make the error for a missing address. The kernel connects UDP to port 0,
+// and says what is wrong with TCP.
 func (c *call) leaveToNet(ctx context.Context, address string) (r outcome) {
 	nd := *c.nd
 	if c.local.Addr().IsValid() || c.local.Port() != 0 {
@@ -60,8 +60,8 @@ func (c *call) leaveToNet(ctx context.Context, address string) (r outcome) {
 	return outcome{conn: wrap(conn, lease{})}
 }
 
-// race connects to the first of addrs that answers: those of the family of the first one in turn and, if that takes
-// longer than FallbackDelay, the others at the same time.
+// race connects to the first of addrs that answers. It tries the addresses with the family of the first one in turn. If
+// that takes longer than FallbackDelay, it tries the others at the same time.
 func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	primaries, fallbacks := addrs, []netip.AddrPort(nil)
 	if len(addrs) > 1 && c.network == "tcp" && c.nd.FallbackDelay >= 0 {
@@ -98,7 +98,7 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	go start(primaries, true)
-	var first *outcome // that failed
+	var first *outcome // the first to fail
 	for {
 		select {
 		case <-timer.C:
@@ -110,7 +110,7 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 			if first != nil {
 				r.usedUp = append(first.usedUp, r.usedUp...)
 				if !r.primary {
-					r.err = first.err // the primary's error is the more telling one
+					r.err = first.err // the primary's error tells more
 				}
 				return r
 			}
@@ -122,8 +122,7 @@ func (c *call) race(ctx context.Context, addrs []netip.AddrPort) outcome {
 	}
 }
 
-// finish returns what came out. If the caller's Control panicked, it goes on panicking, in the goroutine of whoever
-// wants to know.
+// finish returns the result. If the caller's Control panicked, it panics in the goroutine of the caller.
 func (r outcome) finish() (net.Conn, error) {
 	if p, ok := r.err.(controlPanic); ok {
 		panic(p.value)
@@ -131,7 +130,7 @@ func (r outcome) finish() (net.Conn, error) {
 	return r.conn, r.err
 }
 
-// partition returns the addresses of the family of the first one, and the others.
+// partition splits addrs into those with the family of the first one, and the others.
 func partition(addrs []netip.AddrPort) (primaries, fallbacks []netip.AddrPort) {
 	for _, a := range addrs {
 		if a.Addr().Is4() == addrs[0].Addr().Is4() {
@@ -143,8 +142,8 @@ func partition(addrs []netip.AddrPort) (primaries, fallbacks []netip.AddrPort) {
 	return primaries, fallbacks
 }
 
-// series tries addrs in turn, each with its share of the time that is left. If none answers, the error is that of the
-// first.
+// series tries addrs in turn, each with its share of the time that is left. If none answers, it returns the error of
+// the first one.
 func (c *call) series(ctx context.Context, addrs []netip.AddrPort) (r outcome) {
 	for i, addr := range addrs {
 		conn, err := c.within(ctx, addr, len(addrs)-i)
@@ -161,7 +160,7 @@ func (c *call) series(ctx context.Context, addrs []netip.AddrPort) (r outcome) {
 	return r
 }
 
-// within makes an attempt in an equal share of the time that ctx leaves to n of them.
+// within makes one attempt. It has a share of the time that ctx leaves: an nth, and at least leastShare.
 func (c *call) within(ctx context.Context, addr netip.AddrPort, n int) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, c.opError(addr, ended(ctx))

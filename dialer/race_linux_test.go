@@ -19,10 +19,10 @@ import (
 
 const never = time.Hour // longer than any test runs
 
-// bothFamilies resolves both.test to ::1 and 127.0.0.1, which RFC 6724 puts in this order.
+// bothFamilies resolves both.test to ::1 and 127.0.0.1, in the order of RFC 6724.
 var bothFamilies = hosts{"both.test": {"127.0.0.1", "::1"}}
 
-// raceDialer returns a Dialer with a pool of its own, and what was dialled in order.
+// raceDialer returns a Dialer with its own pool, and a function that lists what was dialled, in order.
 func raceDialer(ports string, delay time.Duration) (d *dialer.Dialer, dialled func() []string) {
 	var mu sync.Mutex
 	var addrs []string
@@ -43,7 +43,8 @@ func raceDialer(ports string, delay time.Duration) (d *dialer.Dialer, dialled fu
 	}
 }
 
-// Where the first family is silent, the other one is tried after FallbackDelay, and what the first held comes back.
+// If the first family is silent, the dial tries the other one after FallbackDelay, and the tuple of the first one goes
+// back.
 func TestSilentFamilyFallsBackAfterTheDelay(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -61,7 +62,7 @@ func TestSilentFamilyFallsBackAfterTheDelay(t *testing.T) {
 	}
 }
 
-// Where the first family refuses, the other one is tried without waiting for FallbackDelay.
+// If the first family refuses, the dial tries the other one without waiting for FallbackDelay.
 func TestRefusedFamilyFallsBackAtOnce(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -74,7 +75,7 @@ func TestRefusedFamilyFallsBackAtOnce(t *testing.T) {
 	requireEmpty(t, d.TCP)
 }
 
-// A FallbackDelay below zero means one address after the other, each with its share of the time.
+// With a negative FallbackDelay the addresses are tried one after the other, each with its share of the time.
 func TestNegativeFallbackDelayIsSerial(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -90,13 +91,13 @@ func TestNegativeFallbackDelayIsSerial(t *testing.T) {
 		}
 		return d.NetDialer.Control(network, address, c)
 	}
-	c := dial(t, d, "both.test:9000") // the first gets two of the three seconds
+	c := dial(t, d, "both.test:9000") // the first address gets two of the three seconds
 	require.Equal(t, []string{"[::1]:9000", "127.0.0.1:9000"}, dialled())
 	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
 	reset(c)
 }
 
-// If no address answers, the error is the first one's, in a race and in turn.
+// If no address answers, the error is that of the first one, in a race and in turn.
 func TestErrorIsTheFirstAddresss(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -112,7 +113,7 @@ func TestErrorIsTheFirstAddresss(t *testing.T) {
 	}
 }
 
-// While several addresses are tried at once, each has a tuple of its own; when the dial ends, none has.
+// While several addresses are tried at once, each has its own tuple. When the dial ends, none has.
 func TestEachAttemptHasItsOwnTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

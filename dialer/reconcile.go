@@ -10,18 +10,18 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// reconciling says what a comparison does beside freeing what the kernel no longer holds.
+// reconciling says what a comparison does in addition to freeing what the kernel no longer holds.
 type reconciling bool
 
 const (
 	freeOnly reconciling = false
-	takeAll  reconciling = true // take what others hold too
+	takeAll  reconciling = true // also takes what others hold
 )
 
-// reconcile compares the account of the attempt's destination with the kernel, unless that was done a short while ago.
-// What the kernel no longer holds is free: TIME_WAIT that never came because the peer had closed first after all, what
-// others had, what was refused. The rounds are those of the ledger before the caller found nothing free. It reports
-// whether something may be free now: it freed something, or another call has compared since.
+// reconcile compares the attempt's destination with the kernel, unless that was done a short while ago. What the kernel
+// no longer holds becomes free: a tuple without TIME_WAIT because the peer had closed first, one that others had, one
+// that was refused. rounds is that of the ledger before the caller found nothing free. reconcile reports whether
+// something may be free now, because it freed something or another call has compared since.
 func (a *attempt) reconcile(also reconciling, rounds uint64) (news bool) {
 	l, dst, began := ledgerOf(a.pool), a.remote, time.Now()
 	if a.pool.Scope != nil {
@@ -29,8 +29,8 @@ func (a *attempt) reconcile(also reconciling, rounds uint64) (news bool) {
 	}
 	mine, news, other := l.mayLook(dst, began, rounds)
 	if other != nil {
-		other.Lock() // until that has ended
-		//lint:ignore SA2001 there is nothing to do then
+		other.Lock() // waits until that comparison has ended
+		//lint:ignore SA2001 it only waits
 		other.Unlock()
 	}
 	if !mine {
@@ -57,8 +57,8 @@ func (a *attempt) reconcile(also reconciling, rounds uint64) (news bool) {
 
 // view is what the kernel has towards one destination.
 type view struct {
-	held   map[tuple.Tuple]time.Duration // by the pool's entry: until it is worth another try
-	barred map[uint16]bool               // ports that cannot be bound now
+	held   map[tuple.Tuple]time.Duration // by the tuple in the pool: how long until another try
+	barred map[uint16]bool               // ports that a policy forbids now
 }
 
 func (v *view) holds(t tuple.Tuple) bool {
@@ -66,18 +66,19 @@ func (v *view) holds(t tuple.Tuple) bool {
 	return held || v.barred[t.Src().Port()]
 }
 
-// takeAll makes taken what the pool takes for free.
+// takeAll makes the tuples taken that others hold and the pool has as free.
 func (v *view) takeAll(p *tuple.Pool) {
 	for t, until := range v.held {
 		pools.Take(p, t, until)
 	}
 }
 
-// mostLookUps is how many tuples are looked up one by one, which takes less time than to walk the kernel's tables.
+// mostLookUps is how many tuples are looked up one by one. For that many it is faster than a walk of the kernel's
+// tables.
 const mostLookUps = 32
 
-// fewHeld returns the tuples towards dst that the kernel may have let go of, nil if they are many, or if only a walk
-// finds them.
+// fewHeld returns the tuples towards dst that the kernel may have let go of. It returns nil if they are many, or if
+// only a walk finds them.
 func (a *attempt) fewHeld(dst netip.AddrPort) []tuple.Tuple {
 	u := a.pool.Usage(a.remote)
 	if a.udp || a.pool.Scope != nil || !a.settings.diagnoses || u.Retired+u.Taken > mostLookUps {
@@ -99,8 +100,8 @@ func (a *attempt) lookUp(l *ledger, tuples []tuple.Tuple) *view {
 	return v
 }
 
-// look asks the kernel for all sockets towards dst; under a Scope, that is several destinations. A walk may miss a
-// socket that is just going over to TIME_WAIT: the kernel refuses that again.
+// look asks the kernel for all sockets towards dst. Under a Scope that is several destinations. A walk may miss a
+// socket that just changes to TIME_WAIT. The kernel then refuses its tuple again.
 func (a *attempt) look(l *ledger, dst netip.AddrPort) (*view, error) {
 	v := &view{held: map[tuple.Tuple]time.Duration{}, barred: l.barred()}
 	q := sockdiag.Query{States: connectedStates}
@@ -128,23 +129,22 @@ func (a *attempt) look(l *ledger, dst netip.AddrPort) (*view, error) {
 			}
 		}
 		if a.pool.Scope != nil {
-			break // that was everything
+			break // the query had no remote end, so it found all sockets
 		}
 	}
 	return v, nil
 }
 
-// firstWait and lastWait are when a dial that waits compares the account for the first time again, and how often it
-// does later.
+// A waiting dial compares its destination again after firstWait, then after twice that time and so on, up to lastWait.
 const firstWait, lastWait = 50 * time.Millisecond, time.Second
 
-// keepReconciling compares the account of the destination again and again while a dial waits, until stop is called:
-// what the kernel lets go of sooner than expected goes to those who wait.
+// keepReconciling compares the destination again and again until stop is called. Tuples that the kernel lets go of
+// sooner than expected go to the dials that wait.
 func (a *attempt) keepReconciling() (stop func()) {
-	of := &attempt{call: a.call, remote: a.remote, settings: a.settings} // a itself goes on when stop is called
+	of := &attempt{call: a.call, remote: a.remote, settings: a.settings} // a itself changes after stop
 	var mu sync.Mutex
 	wait := firstWait
-	var timer *time.Timer // nil when it is stopped
+	var timer *time.Timer // nil after stop
 	mu.Lock()
 	defer mu.Unlock()
 	timer = time.AfterFunc(wait, func() {

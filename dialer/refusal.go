@@ -11,41 +11,41 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// refusal is what the end of a try means. The zero refusal is none: the socket is connected.
+// refusal is what the failure of a try means. The zero refusal means that the socket is connected.
 type refusal struct {
 	of      answer
 	err     error
-	freeIn  time.Duration // when the tuple is worth another try
+	freeIn  time.Duration // how long until the tuple is worth another try
 	pending bool          // the socket could not be closed
 }
 
-// answer is what a refusal of the kernel's depends on: one error number means several things.
+// answer is what a refusal depends on. One error number of the kernel can mean several things.
 type answer uint8
 
 const (
 	nothing   answer = iota
-	theDial          // the source, the route, the peer, the process: no other tuple helps
-	theLane          // the settings were not those of the socket, and were read again: the same tuple may do
-	theTuple         // the tuple, it seems, but the kernel has nothing there
+	theDial          // the source, the route, the peer or the process: another tuple does not help
+	theLane          // the settings were wrong for the socket and were read again: the same tuple may work
+	theTuple         // probably the tuple, but the kernel has nothing there
 	theSocket        // the kernel has a socket on the tuple, or what is left of one
 	thePort          // somebody has bound the port
 	thePolicy        // the process may not bind the port
 )
 
 const (
-	// refusedFor is how long a tuple that somebody else has stays out. To try it again costs 20 µs.
+	// refusedFor is how long a tuple that others have stays taken. To try it again costs 20 µs.
 	refusedFor = 10 * time.Second
 
-	// forbiddenFor is how long a port that a policy forbids stays out.
+	// forbiddenFor is how long a port that a policy forbids is not tried.
 	forbiddenFor = 10 * time.Minute
 )
 
-// refusalOf returns what err, the end of a try from t in the lane l, means.
+// refusalOf returns what err means, the error of a try from t in the lane l.
 func (a *attempt) refusalOf(err error, t tuple.Tuple, l lane) refusal {
 	if err == nil {
 		return refusal{}
 	}
-	_, users := err.(controlError) // it may look like one of the kernel's
+	_, users := err.(controlError) // the caller's error may look like one of the kernel
 	bind := isSyscall(err, "bind") && l.binds()
 	connect := isSyscall(err, "connect") && !a.udp && l != plainLane
 	r := refusal{of: theDial, err: err}
@@ -64,7 +64,7 @@ func (a *attempt) refusalOf(err error, t tuple.Tuple, l lane) refusal {
 		r.of, r.freeIn = theSocket, refusedFor
 	case errors.Is(err, errPortShared), bind && errors.Is(err, syscall.EADDRINUSE):
 		if r.of, r.freeIn = thePort, refusedFor; !a.udp && !a.settings.diagnoses {
-			r.freeIn = lastWord // it may be TIME_WAIT, which nobody can tell how long it lasts
+			r.freeIn = lastWord // it may be in TIME_WAIT, and nothing tells for how long
 		}
 	case bind && (errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)):
 		r.of, r.freeIn = thePolicy, forbiddenFor
@@ -77,15 +77,15 @@ func (a *attempt) refusalOf(err error, t tuple.Tuple, l lane) refusal {
 	return r
 }
 
-// hasSource reports whether there is an address to connect from. If nobody chose one and the kernel has none,
-// connect(2) says the same as if the tuple were in use.
+// hasSource reports whether there is an address to connect from. If nobody chose an address and the kernel has none,
+// connect(2) returns the same error as for a tuple in use.
 func (a *attempt) hasSource(t tuple.Tuple) bool {
 	_, err := a.localEnd(t)
 	return !errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
-// localEnd is localOf with the address that the kernel chooses for a socket such as the one that was refused: on the
-// same device, with the same mark.
+// localEnd is localOf with the address that the kernel chooses. It asks for a socket like the refused one, with the
+// same device and mark.
 func (a *attempt) localEnd(t tuple.Tuple) (netip.AddrPort, error) {
 	local := a.localOf(t)
 	if local.Addr().IsValid() {
@@ -99,10 +99,10 @@ func (a *attempt) localEnd(t tuple.Tuple) (netip.AddrPort, error) {
 }
 
 // giveBack gives back the tuple of a dial that failed, after its socket is closed. A dial that was cut short may have
-// been connected at the last instant, and then closing left TIME_WAIT: the kernel knows.
+// connected at the last moment, and closing it then left TIME_WAIT. So giveBack asks the kernel.
 func (a *attempt) giveBack(ctx context.Context, held lease, r refusal) {
 	connect := isSyscall(r.err, "connect")
-	cut := ctx.Err() != nil || isTimeout(r.err) // net may notice a deadline before ctx does
+	cut := ctx.Err() != nil || isTimeout(r.err) // package net may notice a deadline before ctx does
 	switch {
 	case r.pending:
 		held.abandon()

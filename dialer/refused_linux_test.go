@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A dial tries each tuple that the kernel refuses once, though the pool would hand it out again at once
-// (ReuseRetired), and says then that none is left; TCP by every way, and UDP.
+// A dial tries each tuple that the kernel refuses once, even if the pool would hand it out again (ReuseRetired), and
+// then reports that none is left. That holds for TCP in all lanes, and for UDP.
 func TestRefusedTupleIsTriedOnce(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -54,8 +54,8 @@ func TestRefusedTupleIsTriedOnce(t *testing.T) {
 	require.Zero(t, u.Stats().InUse)
 }
 
-// Who waits for the only tuple gets it soon after its peer has closed first, though the kernel refuses it for as long
-// as the peer's last word is under way.
+// A waiter gets the only tuple soon after the peer has closed first, although the kernel refuses it while the last
+// acknowledgement is under way.
 func TestTupleInLastAckIsTriedSoonAgain(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -79,7 +79,7 @@ func TestTupleInLastAckIsTriedSoonAgain(t *testing.T) {
 	}
 }
 
-// parkedFor is how long a tuple rests that is refused.
+// parkedFor is how long a refused tuple stays taken.
 const parkedFor = 10 * time.Second
 
 // loopback switches the loopback interface on or off.

@@ -21,7 +21,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Whatever keeps a dial from succeeding, its tuple is free afterwards and its socket closed.
+// However a dial fails, its tuple is free afterwards and its socket is closed.
 func TestFailedDialGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -90,7 +90,7 @@ func TestFailedDialGivesItsTupleBack(t *testing.T) {
 			nd.ControlContext = func(context.Context, string, string, syscall.RawConn) error { return boom }
 			return context.Background()
 		}, isError(boom)},
-		{"Control that says what the kernel says of a taken tuple", silent, func(_ *testing.T, nd *net.Dialer) context.Context {
+		{"Control that returns EADDRNOTAVAIL", silent, func(_ *testing.T, nd *net.Dialer) context.Context {
 			nd.Control = func(string, string, syscall.RawConn) error { return syscall.EADDRNOTAVAIL }
 			return context.Background()
 		}, isError(syscall.EADDRNOTAVAIL)},
@@ -127,8 +127,8 @@ func isTimeout(t *testing.T, err error) {
 	require.True(t, e.Timeout(), "%v", err)
 }
 
-// The tuple comes back strictly after close(2): with one tuple for all, whoever is served next would meet the socket of
-// the one before, and the tuple would be parked.
+// The tuple goes back only after close(2). With one tuple for all, the next dial would otherwise meet the socket of the
+// one before, and the tuple would become taken.
 func TestTupleComesBackAfterTheSocketIsClosed(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -178,13 +178,13 @@ func TestTupleComesBackAfterTheSocketIsClosed(t *testing.T) {
 					})
 				}
 				all.Wait()
-				require.Equal(t, tuple.Stats{}, p.Stats(), "no tuple was parked")
+				require.Equal(t, tuple.Stats{}, p.Stats(), "no tuple was taken")
 			})
 		}
 	}
 }
 
-// A panic in the caller's Control arrives in the caller's goroutine with its value, and leaves no socket and no tuple.
+// A panic in the caller's Control arrives in the caller's goroutine with its value. It leaves no socket and no tuple.
 func TestPanicInControl(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -234,8 +234,7 @@ func TestGoexitInControl(t *testing.T) {
 	require.Zero(t, p.Stats().InUse)
 }
 
-// Cancelled at any moment, a dial either returns a connection or gives its tuple back; what the kernel keeps in
-// TIME_WAIT is retired.
+// A dial that is cancelled at any moment returns a connection or gives its tuple back. A tuple in TIME_WAIT is retired.
 func TestDialsCancelledAtRandomMoments(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -268,7 +267,7 @@ func TestDialsCancelledAtRandomMoments(t *testing.T) {
 	}
 }
 
-// With no file descriptor left a dial fails, holds nothing, and leaves the dialer as good as it was.
+// Without free file descriptors a dial fails and holds nothing, and the dialer works again afterwards.
 func TestDialWithoutFileDescriptors(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -288,10 +287,11 @@ func TestDialWithoutFileDescriptors(t *testing.T) {
 	c := dial(t, d, to.addr())
 	require.Equal(t, tuple.Stats{InUse: 1, Destinations: 1}, p.Stats())
 	reset(c)
-	require.Equal(t, dialer.HasRangeLane(), dialer.TakesRangeLane(40000), "what could not be read is not taken for an answer")
+	require.Equal(t, dialer.HasRangeLane(), dialer.TakesRangeLane(40000),
+		"what could not be read is not taken for an answer")
 }
 
-// Of two connections that a race has made, the loser is closed and its tuple ends.
+// If a race makes two connections, the loser is closed and gives its tuple back.
 func TestLoserOfRaceGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return

@@ -21,7 +21,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// reserve reserves every second port from first on, and returns them. The kernel takes one page at a write.
+// reserve reserves every second port from first on, and returns them. The kernel accepts one page per write.
 func reserve(t *testing.T, first, ports int) alloc.Set {
 	t.Helper()
 	f, err := os.OpenFile("/proc/sys/net/ipv4/ip_local_reserved_ports", os.O_WRONLY, 0)
@@ -41,7 +41,7 @@ func reserve(t *testing.T, first, ports int) alloc.Set {
 	return set
 }
 
-// A list of reserved ports is read to its end, however long it is. The kernel gives a list to the first read alone.
+// A list of reserved ports is read to its end, however long it is. The kernel returns a list only to the first read.
 func TestLongListOfReservedPortsIsReadWhole(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=1024 65535") {
 		return
@@ -55,7 +55,7 @@ func TestLongListOfReservedPortsIsReadWhole(t *testing.T) {
 	}
 }
 
-// No port of a long list is dialled from, by the zero Dialer and by the zero Pool.
+// Neither the zero Dialer nor the zero Pool dials from a port of a long list.
 func TestNoPortOfALongListIsUsed(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40399") {
 		return
@@ -70,13 +70,12 @@ func TestNoPortOfALongListIsUsed(t *testing.T) {
 	}
 }
 
-// implicitDialers returns Dialers whose ports nobody named.
+// implicitDialers returns Dialers whose pools do not name their ports.
 func implicitDialers() map[string]*dialer.Dialer {
 	return map[string]*dialer.Dialer{"zero Dialer": {}, "zero Pool": {TCP: new(tuple.Pool), UDP: new(tuple.Pool)}}
 }
 
-// A Dialer that is in use keeps off the ports that the host reserves, or takes out of its range, from the next second
-// on.
+// A Dialer stops using ports that the host reserves, or removes from its range, within a second.
 func TestDialerFollowsTheHostsPorts(t *testing.T) {
 	for name, d := range implicitDialers() {
 		for _, change := range []struct{ sysctl, value, off string }{
@@ -105,13 +104,14 @@ func TestDialerFollowsTheHostsPorts(t *testing.T) {
 	}
 }
 
-// What failed when the first dial looked at the host is looked at again: the ports become those of the host.
+// If the first dial cannot read the host's ports, a later one reads them.
 func TestFaultAtTheFirstDialIsNotRemembered(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T, dial func() error){
 		"no descriptor is left": func(t *testing.T, dial func() error) {
 			var limit unix.Rlimit
 			require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-			require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max})) // what is open stays open
+			// Open descriptors stay open.
+			require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}))
 			err := dial()
 			require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 			require.ErrorIs(t, err, syscall.EMFILE)
@@ -132,7 +132,10 @@ func TestFaultAtTheFirstDialIsNotRemembered(t *testing.T) {
 				}
 				return err
 			})
-			require.Eventually(t, func() bool { _, err := dialer.HostPool("tcp"); return err == nil }, soon, time.Millisecond)
+			require.Eventually(t, func() bool {
+				_, err := dialer.HostPool("tcp")
+				return err == nil
+			}, soon, time.Millisecond)
 			require.Equal(t, dialer.HasRangeLane(), dialer.TakesRangeLane(40000))
 			for range 100 {
 				port := local(dial(t, d, to.addr())).Port()
@@ -144,12 +147,12 @@ func TestFaultAtTheFirstDialIsNotRemembered(t *testing.T) {
 	}
 }
 
-// refusedFile dials where no file can be opened. The dial works: the kernel chooses the port.
+// refusedFile dials while no file can be opened. The dial works, and the kernel chooses the port.
 func refusedFile(errno unix.Errno) func(t *testing.T, dial func() error) {
 	return func(t *testing.T, dial func() error) {
 		var all sync.WaitGroup
 		all.Go(func() {
-			runtime.LockOSThread() // for good
+			runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
 			seccomp.AnswerThread(t, unix.SYS_OPENAT, errno)
 			require.NoError(t, dial())
 			_, err := dialer.HostPool("tcp")
@@ -159,7 +162,7 @@ func refusedFile(errno unix.Errno) func(t *testing.T, dial func() error) {
 	}
 }
 
-// HostPool is the pool of every Dialer that has none: what they hold is in it.
+// HostPool is the pool of every Dialer without a pool. It shows what they hold.
 func TestHostPoolShowsWhatTheZeroDialerHolds(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003") {
 		return

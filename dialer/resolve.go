@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// literal returns the only address to try, if address is one that there is nothing to resolve of.
+// literal returns the only address to try, if address needs no resolver.
 func (c *call) literal(address string) (netip.AddrPort, bool) {
 	remote, err := netip.ParseAddrPort(address)
 	ip := remote.Addr()
@@ -22,7 +22,7 @@ func (c *call) literal(address string) (netip.AddrPort, bool) {
 	return remote, true
 }
 
-// resolve returns the addresses to try, in the resolver's order (RFC 6724).
+// resolve returns the addresses to try, in the order of the resolver (RFC 6724).
 func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
 	if address == "" {
 		return nil, errMissing
@@ -65,7 +65,7 @@ func (c *call) resolve(ctx context.Context, address string) ([]netip.AddrPort, e
 	case sourceless.IsValid() && c.local.Addr().IsValid():
 		return nil, &net.AddrError{Err: "the local address is of another address family", Addr: sourceless.String()}
 	case sourceless.IsValid():
-		return []netip.AddrPort{sourceless}, nil // the pool says what is wrong with it
+		return []netip.AddrPort{sourceless}, nil // the pool returns the error
 	}
 	return nil, &net.AddrError{Err: "no suitable address found", Addr: host}
 }
@@ -78,7 +78,8 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 		return []netip.Addr{netip.IPv4Unspecified()}, nil
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip.WithZone("") == netip.IPv6Unspecified() { // as net: a host may bind :: and yet not reach itself there (golang/go#18806)
+		if ip.WithZone("") == netip.IPv6Unspecified() {
+			// As package net: a host may bind :: but not reach itself there (golang/go#18806).
 			return []netip.Addr{netip.IPv6Unspecified(), netip.IPv4Unspecified()}, nil
 		}
 		return []netip.Addr{ip}, nil
@@ -86,7 +87,7 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 	if c.only4() {
 		return resolver.LookupNetIP(ctx, "ip4", host)
 	}
-	if c.only6() { // for AAAA records alone, as net does
+	if c.only6() { // asks for AAAA records only, as package net does
 		ips, err := resolver.LookupNetIP(ctx, "ip6", host)
 		if err != nil || !slices.ContainsFunc(ips, netip.Addr.IsLinkLocalUnicast) {
 			return ips, err
@@ -105,8 +106,8 @@ func (c *call) lookup(ctx context.Context, resolver *net.Resolver, host string) 
 	return ips, nil
 }
 
-// loopbackIfUnspecified makes explicit what the kernel makes of the unspecified address as a destination, so that the
-// two share one port space.
+// loopbackIfUnspecified replaces the unspecified address by the loopback address, as the kernel does for a destination,
+// so that both share one port space.
 func loopbackIfUnspecified(ip netip.Addr) netip.Addr {
 	switch ip.WithZone("") {
 	case netip.IPv4Unspecified():
@@ -117,7 +118,8 @@ func loopbackIfUnspecified(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// hasSource reports whether there is a local address to connect to remote from. The pool knows: its sources may change.
+// hasSource reports whether there is a local address from which to connect to remote. It asks the pool, because Sources
+// may change.
 func (c *call) hasSource(remote netip.AddrPort) bool {
 	if local := c.local.Addr(); local.IsValid() {
 		return local.Is4() == remote.Addr().Is4()

@@ -19,17 +19,17 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Over a round trip the kernel keeps a tuple for a while after close(2): for the last word of a peer that closed
-// first, for its answer to our FIN, and longer if a packet is lost or the peer has fallen silent. However connections
-// end, no dial fails while half of the ports are free in the kernel.
+// Over a link with a round trip, the kernel keeps a tuple for a while after close(2): until the last acknowledgement of
+// a peer that closed first, until its answer to our FIN, and longer if a packet is lost or the peer is silent. No dial
+// fails while half of the ports are free in the kernel, however connections end.
 //
-// All cases run at the same time, each over a link of its own, and only failures count: no time is measured.
+// All cases run at the same time, each over its own link. Only failures count; no time is measured.
 func TestNoDialFailsOverARoundTrip(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 49999") {
 		return
 	}
 	const oneWay = 50 * time.Millisecond
-	// A connection takes a tuple for some 0.3 s, of which 0.1 s are after close(2): 18 tuples at 60 dials a second.
+	// A connection needs a tuple for about 0.3 s, 0.1 s of them after close(2): 18 tuples at 60 dials a second.
 	lossy := netns.Link{Loss: 0.02, Seed: 1}
 	cases := []*farCase{
 		{name: "the peer closes first", ports: "40000-40059", use: peerFirst},
@@ -63,17 +63,17 @@ func TestNoDialFailsOverARoundTrip(t *testing.T) {
 
 const (
 	farRate = 60              // dials a second
-	farTime = 6 * time.Second // for so long
+	farTime = 6 * time.Second // how long
 )
 
-// farCase is one way in which connections to a far host end, over and over.
+// farCase is one way in which connections to a far host end, again and again.
 type farCase struct {
 	name    string
 	ports   string
 	link    netns.Link
 	use     func(c *dialer.TCPConn) error
-	cancels time.Duration // every other dial has another one beside it, which is cancelled after so long; 0: none has
-	silent  int           // how many connections are open at first, whose peers are silent when they are closed
+	cancels time.Duration // each second dial has another one beside it, which is cancelled after this time; 0: none has
+	silent  int           // how many connections are open at first whose peers are silent when they are closed
 
 	wire   *netns.Wire
 	dialer *dialer.Dialer
@@ -100,7 +100,7 @@ func (c *farCase) open(t *testing.T) {
 	c.wire.Far.Do(func() { c.to = serveFar(t, netip.AddrPortFrom(c.wire.Far.Addr, 9000).String()) })
 }
 
-// serveFar does as it is told until the test ends.
+// serveFar does what the client tells it until the test ends.
 func serveFar(t *testing.T, address string) string {
 	l, err := net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -161,7 +161,7 @@ func (c *farCase) run() {
 	}
 }
 
-// count counts a dial by its error. The text of exhaustion has the tuple in it, so that each would be one of its own.
+// count counts a dial by its error. It shortens the text of exhaustion, which varies.
 func (c *farCase) count(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,7 +187,7 @@ func (c *farCase) once(use func(*dialer.TCPConn) error) error {
 	return use(conn.(*dialer.TCPConn))
 }
 
-// cancelled dials and gives up half way to the peer.
+// cancelled dials and gives up before the peer can answer.
 func (c *farCase) cancelled() error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cancels)
 	defer cancel()
@@ -203,7 +203,8 @@ func (c *farCase) cancelled() error {
 	return err
 }
 
-// fallSilent opens connections, half of which the peer closes, loses all their packets from then on, and closes them.
+// fallSilent opens connections, and the peer closes half of them. Then it loses all packets of the peer, and closes the
+// connections.
 func (c *farCase) fallSilent() {
 	silent := make(map[uint16]bool)
 	var conns []*dialer.TCPConn

@@ -20,17 +20,21 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// portRange is the condition that an option of IP is IP_LOCAL_PORT_RANGE.
-var portRange = []seccomp.Where{{Arg: 1, Values: []uint32{unix.IPPROTO_IP}}, {Arg: 2, Values: []uint32{unix.IP_LOCAL_PORT_RANGE}}}
+// portRange matches IP_LOCAL_PORT_RANGE among the options of IP.
+var portRange = []seccomp.Where{
+	{Arg: 1, Values: []uint32{unix.IPPROTO_IP}},
+	{Arg: 2, Values: []uint32{unix.IP_LOCAL_PORT_RANGE}},
+}
 
-// Where a sandbox accepts IP_LOCAL_PORT_RANGE and ignores it, each dial makes one connection, and at most one dial
-// makes two. That holds whether the option cannot be read back, reads as if it was never set, or reads as it was
-// asked for.
+// If a sandbox accepts IP_LOCAL_PORT_RANGE and ignores it, each dial makes one connection, and at most one dial makes
+// two. The option may be unreadable, read as never set, or read as it was set.
 func TestSandboxThatIgnoresThePortRange(t *testing.T) {
 	for name, pretend := range map[string]func(t *testing.T){
-		"cannot be read back": func(t *testing.T) { seccomp.Answer(t, unix.SYS_GETSOCKOPT, unix.ENOPROTOOPT, portRange...) },
-		"reads as unset":      func(*testing.T) {},
-		"reads as asked":      func(*testing.T) { dialer.ForceNewKernel() },
+		"cannot be read back": func(t *testing.T) {
+			seccomp.Answer(t, unix.SYS_GETSOCKOPT, unix.ENOPROTOOPT, portRange...)
+		},
+		"reads as unset": func(*testing.T) {},
+		"reads as asked": func(*testing.T) { dialer.ForceNewKernel() },
 	} {
 		for kind, p := range kindsOfPools() {
 			t.Run(name+"/"+kind, func(t *testing.T) {
@@ -50,7 +54,7 @@ func TestSandboxThatIgnoresThePortRange(t *testing.T) {
 	}
 }
 
-// Where a connected socket cannot be asked for its address, a dial makes two connections at most, and works.
+// If getsockname(2) fails, a dial makes at most two connections, and works.
 func TestSandboxWithoutGetsockname(t *testing.T) {
 	for kind, p := range kindsOfPools() {
 		t.Run(kind, func(t *testing.T) {
@@ -78,8 +82,8 @@ func TestSandboxWithoutGetsockname(t *testing.T) {
 	}
 }
 
-// A kernel that answers every connect as if the tuple was taken ends a dial after a few tries. The tuples stay for
-// those to whom the kernel gives another answer.
+// If the kernel answers every connect as if the tuple was in use, a dial ends after a few tries. The tuples stay free
+// for other dials.
 func TestKernelThatRefusesEveryTuple(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -97,7 +101,7 @@ func TestKernelThatRefusesEveryTuple(t *testing.T) {
 			d := &dialer.Dialer{TCP: p, Wait: time.Second}
 			var all sync.WaitGroup
 			all.Go(func() {
-				runtime.LockOSThread() // for good
+				runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
 				seccomp.AnswerThread(t, unix.SYS_CONNECT, unix.EADDRNOTAVAIL)
 				for range 5 {
 					_, err := d.Dial("tcp", to.addr())
@@ -113,12 +117,14 @@ func TestKernelThatRefusesEveryTuple(t *testing.T) {
 	}
 }
 
-// onlyInternetSockets refuses what a service of systemd with RestrictAddressFamilies=AF_INET AF_INET6 may not have.
+// onlyInternetSockets refuses the sockets that a systemd service with RestrictAddressFamilies=AF_INET AF_INET6 may not
+// open.
 func onlyInternetSockets(t *testing.T) {
-	seccomp.Answer(t, unix.SYS_SOCKET, unix.EAFNOSUPPORT, seccomp.Where{Arg: 0, Values: []uint32{unix.AF_NETLINK, unix.AF_UNIX}})
+	seccomp.Answer(t, unix.SYS_SOCKET, unix.EAFNOSUPPORT,
+		seccomp.Where{Arg: 0, Values: []uint32{unix.AF_NETLINK, unix.AF_UNIX}})
 }
 
-// Without netlink and Unix sockets dials work, and no tuple cools down whose connection left nothing in the kernel.
+// Without netlink and Unix sockets dials work. No tuple cools down if its connection left nothing in the kernel.
 func TestSandboxWithInternetSocketsAlone(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -150,7 +156,7 @@ func TestSandboxWithInternetSocketsAlone(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// Without netlink what needs it says so.
+// Without netlink, the functions that need it return an error that names it.
 func TestSandboxWithoutNetlinkNamesIt(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -166,8 +172,8 @@ func TestSandboxWithoutNetlinkNamesIt(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EAFNOSUPPORT)
 }
 
-// A connection that we close first cools down in the kernel's time, though the kernel cannot be asked: in the bind
-// lane, where nobody else guards TIME_WAIT, for all of it.
+// After an active close a tuple cools down as long as in the kernel, even if the kernel cannot be asked. In the bind
+// lane that is all of TIME_WAIT, because nothing else guards it there.
 func TestTimeWaitIsGuardedWithoutNetlink(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -187,7 +193,7 @@ func TestTimeWaitIsGuardedWithoutNetlink(t *testing.T) {
 	require.ErrorIs(t, err, tuple.ErrExhausted)
 }
 
-// Where bind(2) is forbidden (systemd's SocketBindDeny=any), Dialers whose ports nobody named work as net.Dialer does.
+// If bind(2) is forbidden (systemd's SocketBindDeny=any), Dialers that do not name their ports work like net.Dialer.
 func TestSandboxWithoutBind(t *testing.T) {
 	for name, p := range map[string]*tuple.Pool{"of the host": nil, "1024-65535": new(tuple.Pool)} {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +211,7 @@ func TestSandboxWithoutBind(t *testing.T) {
 	}
 }
 
-// Where bind(2) is forbidden, a dial from ports that the user named fails with the kernel's reason, and ends.
+// If bind(2) is forbidden, a dial from ports that the user named ends, with the kernel's reason.
 func TestNamedPortsWithoutBind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

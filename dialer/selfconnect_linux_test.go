@@ -12,7 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A dial to a port of its own pool where nobody listens never connects the socket to itself: that port is passed over.
+// A dial to a port of its own pool without a listener never connects the socket to itself. It skips that port.
 func TestNoConnectionToItself(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -27,7 +27,7 @@ func TestNoConnectionToItself(t *testing.T) {
 					require.ErrorIs(t, err, tuple.ErrExhausted)
 					require.Zero(t, alone.Stats().InUse)
 
-					for range 10 { // which of the two is tried first is a matter of chance
+					for range 10 { // the order of the two ports is random
 						two := pool(fmt.Sprintf("%d-%d", first, first+1), sources...)
 						_, err = (&dialer.Dialer{TCP: two}).Dial("tcp", to)
 						require.ErrorIs(t, err, syscall.ECONNREFUSED, "the other port was tried")

@@ -16,10 +16,10 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// sysctls is where Linux has them: those of the network namespace of the thread that reads.
+// sysctls is the directory of the settings. Its files show those of the reading thread's network namespace.
 const sysctls = "/proc/sys/net/ipv4/"
 
-// lookAtSettings reads them. What cannot be read is as the kernel's defaults are, but for the ports.
+// lookAtSettings reads the settings. For those that cannot be read, except the ports, it uses the kernel's defaults.
 func lookAtSettings() *settings {
 	s := &settings{timeWaitReuse: 2, reuseDelay: reuseDelay}
 	if s.reserved, s.portsErr = reservedPorts(); s.portsErr == nil {
@@ -43,7 +43,7 @@ func lookAtSettings() *settings {
 	return s
 }
 
-// hostPorts returns the ports that the kernel chooses among.
+// hostPorts returns the ports from which the kernel chooses.
 func hostPorts() (alloc.Set, error) {
 	reserved, err := reservedPorts()
 	if err != nil {
@@ -53,7 +53,7 @@ func hostPorts() (alloc.Set, error) {
 	return ports.Difference(reserved), err
 }
 
-// ephemeralRange reads net.ipv4.ip_local_port_range, which holds for IPv6 too.
+// ephemeralRange reads net.ipv4.ip_local_port_range, which IPv6 uses too.
 func ephemeralRange() (alloc.Set, error) {
 	text, err := readSysctl("ip_local_port_range")
 	if err != nil {
@@ -66,14 +66,14 @@ func ephemeralRange() (alloc.Set, error) {
 	return alloc.RangeSet(first, last), nil
 }
 
-// lastReserved is the reserved ports as they were read last, because a list of thousands takes milliseconds to parse.
+// lastReserved caches the reserved ports, because a list of thousands takes milliseconds to parse.
 var lastReserved struct {
 	sync.Mutex
 	text string
 	set  alloc.Set
 }
 
-// reservedPorts returns the ports that the administrator keeps for programs that ask for them by number.
+// reservedPorts returns the ports that the administrator reserves for programs that ask for them by number.
 func reservedPorts() (alloc.Set, error) {
 	text, err := readSysctl("ip_local_reserved_ports")
 	if err != nil {
@@ -100,16 +100,16 @@ func readNumber(name string) (int, error) {
 	return strconv.Atoi(text)
 }
 
-// longestSysctl holds the longest list that ip_local_reserved_ports can be, 32,768 single ports.
+// longestSysctl is enough for the longest list in ip_local_reserved_ports, 32,768 single ports.
 const longestSysctl = 256 << 10
 
-// sysctlBuffer is what readSysctl reads into.
+// sysctlBuffer is the buffer of readSysctl.
 var sysctlBuffer struct {
 	sync.Mutex
 	b [longestSysctl]byte
 }
 
-// readSysctl reads a value by one read(2): the kernel ends a list after the first read, however short that was
+// readSysctl reads a value with one read(2). The kernel ends a list after the first read, however short that was
 // (proc_do_large_bitmap in kernel/sysctl.c), and os.ReadFile begins with 512 bytes.
 func readSysctl(name string) (string, error) {
 	f, err := os.Open(sysctls + name)
@@ -121,7 +121,7 @@ func readSysctl(name string) (string, error) {
 	defer sysctlBuffer.Unlock()
 	n, err := f.Read(sysctlBuffer.b[:])
 	switch {
-	case errors.Is(err, io.EOF): // an empty list may be no byte at all
+	case errors.Is(err, io.EOF): // an empty list may have no byte
 	case err != nil:
 		return "", err
 	case n == longestSysctl:

@@ -17,8 +17,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// With a route for it a whole /64 serves as sources, each connection from an address of its own, in either lane, TCP
-// and UDP.
+// With a route, a whole /64 serves as sources. Each connection leaves from another address, in each lane, for TCP and
+// UDP.
 func TestWholePrefixAsSources(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -29,7 +29,11 @@ func TestWholePrefixAsSources(t *testing.T) {
 	for _, c := range []struct {
 		to, prefix string
 		freeBind   bool
-	}{{"[::1]:9000", "2001:db8:7::/64", true}, {"127.0.0.1:9000", "198.51.100.0/24", false}, {"127.0.0.1:9001", "198.51.100.0/24", true}} {
+	}{
+		{"[::1]:9000", "2001:db8:7::/64", true},
+		{"127.0.0.1:9000", "198.51.100.0/24", false},
+		{"127.0.0.1:9001", "198.51.100.0/24", true},
+	} {
 		for _, ports := range []string{"40000", "20000"} {
 			t.Run(c.prefix+" "+ports+fmt.Sprint(c.freeBind), func(t *testing.T) {
 				listen(t, "tcp", c.to)
@@ -69,7 +73,7 @@ func TestWholePrefixAsSources(t *testing.T) {
 	}
 }
 
-// A source that is not on the host is an error at once, with the way out, and nothing is held.
+// A source that is not on the host gives an error at once that says what to do. Nothing is held.
 func TestSourceThatIsNotOnTheHost(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -92,13 +96,14 @@ func TestSourceThatIsNotOnTheHost(t *testing.T) {
 				require.Equal(t, tuple.Stats{}, p.Stats())
 			})
 		}
-		_, err := new(dialer.Dialer).ListenPacket(t.Context(), "udp", net.JoinHostPort(netip.MustParsePrefix(c.source).Addr().String(), "0"))
+		_, err := new(dialer.Dialer).ListenPacket(t.Context(), "udp",
+			net.JoinHostPort(netip.MustParsePrefix(c.source).Addr().String(), "0"))
 		require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 		require.ErrorContains(t, err, c.fix)
 	}
 }
 
-// FreeBind does without privilege where there is a route; where there is none, the error says so too.
+// FreeBind needs no privilege if there is a route. If there is none, the error says so too.
 func TestFreeBindWithoutPrivilege(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// sourceState returns why an address that is on an interface is no source at present, and what to do; "" if it is on
-// none, or nothing is wrong.
+// sourceState returns why an address of an interface cannot be a source now, and what to do. It returns "" if no
+// interface has the address, or if nothing is wrong.
 func sourceState(source netip.Addr) (why, fix string) {
 	interfaces, _ := net.Interfaces()
 	for _, i := range interfaces {
@@ -34,7 +34,7 @@ func sourceState(source netip.Addr) (why, fix string) {
 	return "", ""
 }
 
-// The flags of include/uapi/linux/if_addr.h.
+// These are flags of include/uapi/linux/if_addr.h.
 const (
 	flagTentative = 0x40 // IFA_F_TENTATIVE
 	flagFailed    = 0x08 // IFA_F_DADFAILED
@@ -54,15 +54,17 @@ func tentative(source netip.Addr) (why, fix string) {
 		}
 		switch flags, _ := strconv.ParseUint(f[4], 16, 32); {
 		case flags&flagFailed != 0:
-			return "another host has the source address (duplicate address detection failed)", "give one of the hosts another address"
+			return "another host has the source address (duplicate address detection failed)",
+				"give one of the hosts another address"
 		case flags&flagTentative != 0:
-			return "the source address is tentative (duplicate address detection goes on)", "wait a second, or add it with nodad"
+			return "the source address is tentative (duplicate address detection is still running)",
+				"wait a second, or add it with nodad"
 		}
 	}
 	return "", ""
 }
 
-// vrfOf returns the VRF that an interface belongs to, "" if to none.
+// vrfOf returns the VRF of an interface, "" if it has none.
 func vrfOf(name string) string {
 	master, err := os.Readlink(filepath.Join("/sys/class/net", name, "master"))
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// bytesRead returns how many bytes this process has had from read(2) and its like (proc_pid_io(5)). What splice(2)
-// moves is not among them, for it does not come into the process.
+// bytesRead returns how many bytes this process got from read(2) and similar calls (proc_pid_io(5)). Bytes that
+// splice(2) moves do not count.
 func bytesRead(t *testing.T) (n int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/io")
@@ -29,7 +29,7 @@ func bytesRead(t *testing.T) (n int) {
 	return n
 }
 
-// stream is what one goroutine copies: the test writes to in what comes out of out, by way of src and dst.
+// stream is what one goroutine copies from src to dst. The test writes to in, and expects the bytes at out.
 type stream struct {
 	in  *net.TCPConn
 	src io.Reader
@@ -37,8 +37,8 @@ type stream struct {
 	out *net.TCPConn
 }
 
-// io.Copy between two connections splices, wherever one of them came from, in each direction of a proxy: no byte
-// comes into the process but those that the test itself reads.
+// io.Copy between two connections splices in each direction of a proxy, wherever the connections come from. Only the
+// bytes that the test itself reads enter the process.
 func TestCopySplices(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -50,10 +50,10 @@ func TestCopySplices(t *testing.T) {
 	some := func(dst io.Writer, src io.Reader) (int64, error) { return io.CopyN(dst, src, int64(len(sent))) }
 	for _, c := range []struct {
 		name string
-		// x and y were dialled, and ax and ay are what was accepted of them.
+		// x and y were dialled. ax and ay are their accepted ends.
 		streams func(x, y *dialer.TCPConn, ax, ay *net.TCPConn) []stream
 		copy    func(dst io.Writer, src io.Reader) (int64, error)
-		copies  int // of the streams, how many come into the process
+		copies  int // how many streams bring their bytes into the process
 	}{
 		{"dialled and dialled", func(x, y *dialer.TCPConn, ax, ay *net.TCPConn) []stream {
 			return []stream{{ax, x, y, ay}, {ay, y, x, ax}}

@@ -27,7 +27,9 @@ func explicit(reuse bool) others {
 			LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(to.addrPort().Addr(), port)),
 			Control: func(_, _ string, c syscall.RawConn) (err error) {
 				if reuse {
-					c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+					c.Control(func(fd uintptr) {
+						err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+					})
 				}
 				return err
 			},
@@ -38,7 +40,7 @@ func explicit(reuse bool) others {
 	}
 }
 
-// automatic leaves the choice of the port to the kernel, which must have that one alone.
+// automatic lets the kernel choose the port. The kernel must have only that one.
 func automatic(t *testing.T, to *peer, port uint16) {
 	sysctl(t, "net.ipv4.ip_local_port_range", fmt.Sprint(port, port))
 	c, err := net.Dial("tcp", to.addr())
@@ -57,13 +59,15 @@ func predecessor(t *testing.T, to *peer, port uint16) {
 	awaitTimeWait(t, c.Tuple(), to)
 }
 
-// Where other programs have all tuples but one, a dial finds that one; where they have all, it says so and counts them.
+// If other programs have all tuples except one, a dial finds that one. If they have all, the error says so and counts
+// them.
 func TestNoFreeTupleIsMissed(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_timestamps=0") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999",
+		"net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_timestamps=0") {
 		return
 	}
 	const n = 6
-	port := uint16(0) // no case meets the ports of another
+	port := uint16(0) // each case uses its own port
 	for _, lane := range []struct {
 		name  string
 		first uint16
@@ -118,7 +122,7 @@ func counted(n *atomic.Int32) *net.Dialer {
 	}}
 }
 
-// A source that is not on the host is an error of its own, after one try, and no port is parked for it.
+// A source that is not on the host gives its own error, after one try. No tuple is taken for it.
 func TestSourceThatIsNotOnTheHostIsItsOwnError(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -144,8 +148,8 @@ func TestSourceThatIsNotOnTheHostIsItsOwnError(t *testing.T) {
 	}
 }
 
-// Without Sources the kernel says of a family in which it has no address what it says of a tuple that is taken. No port
-// helps, and none is parked.
+// Without Sources, the kernel answers in a family without an address as if the tuple was in use. No port helps, and no
+// tuple is taken.
 func TestNoSourceAddressOfTheFamilyEndsAtOnce(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv6.conf.lo.disable_ipv6=1") {
 		return
@@ -165,7 +169,7 @@ func TestNoSourceAddressOfTheFamilyEndsAtOnce(t *testing.T) {
 	}
 }
 
-// Whether the kernel has a source address is found out though no UDP port is left.
+// The dialer finds out whether the kernel has a source address even if no UDP port is left.
 func TestTakenTupleIsNotMistakenWhenUDPPortsHaveRunOut(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40003") {
 		return

@@ -15,8 +15,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// hangUp accepts, and closes each connection when its peer has, until the test ends. On a far host it is opened in
-// Host.Do.
+// hangUp accepts connections until the test ends, and closes each when its peer has closed it. For a far host, l must
+// be opened in Host.Do.
 func hangUp(t *testing.T, l net.Listener) {
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -37,9 +37,11 @@ func hangUp(t *testing.T, l net.Listener) {
 	})
 }
 
-// closingFirst dials and closes first, more often than there are ports, each port again more than a second later. It
-// returns how many dials failed.
-func closingFirst(t *testing.T, dial func(network, address string) (net.Conn, error), to string, ports int) (failed int) {
+// closingFirst dials and closes first, more often than there are ports. It uses each port again after more than a
+// second, and returns how many dials failed.
+func closingFirst(
+	t *testing.T, dial func(network, address string) (net.Conn, error), to string, ports int,
+) (failed int) {
 	t.Helper()
 	for range 3 {
 		for range ports * 3 / 4 {
@@ -55,8 +57,8 @@ func closingFirst(t *testing.T, dial func(network, address string) (net.Conn, er
 	return failed
 }
 
-// Where the kernel uses a tuple again a second after TIME_WAIT began (tcp_tw_reuse), a dial does too, in both lanes:
-// as many dials work as with net.Dialer. Where it does not, none does.
+// If the kernel uses a tuple again a second after TIME_WAIT began (tcp_tw_reuse), a dial does too, in both lanes: as
+// many dials work as with net.Dialer. If the kernel does not, no dial does.
 func TestTimeWaitIsReusedAsTheKernelDoes(t *testing.T) {
 	for _, c := range []struct {
 		reuse int
@@ -64,7 +66,8 @@ func TestTimeWaitIsReusedAsTheKernelDoes(t *testing.T) {
 		works bool
 	}{{2, false, true}, {1, true, true}, {1, false, true}, {2, true, false}, {0, false, false}} {
 		t.Run(fmt.Sprintf("tcp_tw_reuse=%d/far=%t", c.reuse, c.far), func(t *testing.T) {
-			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099", fmt.Sprint("net.ipv4.tcp_tw_reuse=", c.reuse)) {
+			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40099",
+				fmt.Sprint("net.ipv4.tcp_tw_reuse=", c.reuse)) {
 				return
 			}
 			var l net.Listener
@@ -96,8 +99,8 @@ func TestTimeWaitIsReusedAsTheKernelDoes(t *testing.T) {
 	}
 }
 
-// noTimeWait is how TIME_WAIT that a pool expects does not come: the host keeps none, or the peer resets what we have
-// closed.
+// noTimeWait are the ways in which a TIME_WAIT that the pool expects does not come: the host keeps none, or the peer
+// resets what we have closed.
 var noTimeWait = map[string]func(t *testing.T, a *net.TCPConn){
 	"tcp_max_tw_buckets": func(t *testing.T, a *net.TCPConn) {
 		awaitFIN(t, a)
@@ -110,7 +113,7 @@ var noTimeWait = map[string]func(t *testing.T, a *net.TCPConn){
 	},
 }
 
-// A tuple that cools down for TIME_WAIT that never came is used at once by a dial that finds nothing else free.
+// A tuple that cools down for a TIME_WAIT that never came is used at once by a dial that finds nothing else free.
 func TestTimeWaitThatNeverCameHoldsNobodyUp(t *testing.T) {
 	for how, end := range noTimeWait {
 		for _, wait := range []time.Duration{0, soon} {
@@ -148,7 +151,7 @@ func TestTimeWaitThatNeverCameHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A dial that waits gets a tuple as soon as the kernel lets go of it, though the pool does not expect that yet.
+// A waiting dial gets a tuple as soon as the kernel lets go of it, even if the pool does not expect that yet.
 func TestWaiterGetsTheTupleWhenTheKernelLetsGo(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -180,7 +183,7 @@ func TestWaiterGetsTheTupleWhenTheKernelLetsGo(t *testing.T) {
 	}
 }
 
-// A dial that waits follows tcp_tw_reuse: the administrator sets it where ports run out.
+// A waiting dial follows tcp_tw_reuse, which an administrator may set when ports run out.
 func TestWaiterFollowsTimeWaitReuse(t *testing.T) {
 	for _, ports := range []string{"40000-40003", "20000-20003"} {
 		t.Run(ports, func(t *testing.T) {
@@ -194,7 +197,9 @@ func TestWaiterFollowsTimeWaitReuse(t *testing.T) {
 				require.NoError(t, dial(t, d, l.Addr().String()).Close())
 			}
 			require.Equal(t, 4, p.Stats().Retired)
-			time.AfterFunc(100*time.Millisecond, func() { os.WriteFile("/proc/sys/net/ipv4/tcp_tw_reuse", []byte("1"), 0) })
+			time.AfterFunc(100*time.Millisecond, func() {
+				os.WriteFile("/proc/sys/net/ipv4/tcp_tw_reuse", []byte("1"), 0)
+			})
 			for range 4 {
 				require.NoError(t, dial(t, d, l.Addr().String()).Abort())
 			}
@@ -202,7 +207,8 @@ func TestWaiterFollowsTimeWaitReuse(t *testing.T) {
 	}
 }
 
-// A connection that the peer resets leaves nothing in the kernel: the next dial has its tuple, however far the peer is.
+// A connection that the peer resets leaves nothing in the kernel. The next dial gets its tuple, however far away the
+// peer is.
 func TestTupleIsFreeAfterThePeersReset(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -224,8 +230,8 @@ func TestTupleIsFreeAfterThePeersReset(t *testing.T) {
 	}
 }
 
-// A connection that the peer closed first leaves LAST-ACK for a round trip: no dial meets it, and one that waits gets
-// the tuple after that.
+// After a passive close, LAST-ACK lasts for a round trip. No dial meets it, and a waiting dial gets the tuple
+// afterwards.
 func TestTupleIsFreeARoundTripAfterThePeersClose(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -5,10 +5,9 @@ import (
 	"reflect"
 )
 
-// lookupContext is a context whose httptrace hooks for connections are silent, for the resolver's own connections to
-// its name servers are not those that the caller traces; those for DNS stay. net.Dialer does the same, from inside:
-// the type of the hooks is internal/nettrace's, so reflection has to do. Should that type change, the hooks are no
-// longer silenced.
+// lookupContext is a context without the httptrace hooks for connections, because the resolver's own connections to its
+// name servers are not those that the caller traces. The DNS hooks stay. net.Dialer does the same. The type of the
+// hooks is in internal/nettrace, so reflection is needed. If that type changes, the hooks are no longer removed.
 type lookupContext struct{ context.Context }
 
 // Value implements [context.Context].

@@ -11,8 +11,8 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-// TestTraceSeesWhatItSeesOfNetDialer: httptrace hooks are told of the look-up and of the connection asked for, not of
-// the resolver's own connections to its name server.
+// The httptrace hooks see the look-up and the connection that the caller asked for. They do not see the resolver's own
+// connections to its name server.
 func TestTraceSeesWhatItSeesOfNetDialer(t *testing.T) {
 	name := hosts{"service.test": {"127.0.0.1"}}
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -39,7 +39,9 @@ func TestTraceSeesWhatItSeesOfNetDialer(t *testing.T) {
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 			DNSStart:     func(i httptrace.DNSStartInfo) { events = append(events, "look up "+i.Host) },
 			ConnectStart: func(network, address string) { events = append(events, "connect "+network+" "+address) },
-			ConnectDone:  func(network, address string, _ error) { events = append(events, "connected "+network+" "+address) },
+			ConnectDone: func(network, address string, _ error) {
+				events = append(events, "connected "+network+" "+address)
+			},
 		})
 		c, err := dial(ctx, "tcp", net.JoinHostPort("service.test", port))
 		require.NoError(t, err)

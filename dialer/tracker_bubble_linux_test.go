@@ -9,8 +9,8 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-// A Tracker that is first used in a synctest bubble says so: its goroutine would keep the bubble from ending. One
-// that listens already works there.
+// A Tracker that is first used in a synctest bubble returns an error, because its goroutine would keep the bubble from
+// ending. One that listens already works there.
 func TestTrackerIsNotBornInABubble(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0").addr()
 	tracker := newTracker(t)

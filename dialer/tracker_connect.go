@@ -12,13 +12,14 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// connecting makes the dials of a net.Dialer connect from tuples of a pool.
+// connecting connects the dials of a net.Dialer from tuples of a pool.
 type connecting struct {
 	call
 	tracker *Tracker
 }
 
-// control is the ControlContext of a net.Dialer: it is called between socket(2) and connect(2), for each address.
+// control is the ControlContext of a net.Dialer. net.Dialer calls it between socket(2) and connect(2), for each
+// address.
 func (c connecting) control(ctx context.Context, network, address string, raw syscall.RawConn) error {
 	if !isTCP(network) {
 		if user := userControl(c.nd); user != nil {
@@ -53,16 +54,16 @@ func (c connecting) control(ctx context.Context, network, address string, raw sy
 	return err
 }
 
-// behindConnector connects sockets behind a descriptor that a net.Dialer has made, one after the other.
+// behindConnector connects sockets behind the descriptor of a net.Dialer, one after the other.
 type behindConnector struct {
 	a       attempt
 	tracker *Tracker
 	raw     syscall.RawConn
 	address string
-	real    tuple.Tuple // as the kernel has it; not valid if it has none
+	real    tuple.Tuple // the tuple in the kernel; not valid if there is none
 }
 
-// connect begins to connect the socket: net.Dialer finds that begun, and waits for it.
+// connect begins to connect the socket. net.Dialer then waits for that connect.
 func (c *behindConnector) connect(ctx context.Context, t tuple.Tuple, l lane) (local netip.AddrPort, err error) {
 	if user := userControl(c.a.nd); user != nil {
 		if err := callControl(user, ctx, c.a.network, c.address, c.raw); err != nil {
@@ -74,7 +75,7 @@ func (c *behindConnector) connect(ctx context.Context, t tuple.Tuple, l lane) (l
 }
 
 func (c *behindConnector) begin(fd int, t tuple.Tuple, l lane) (local netip.AddrPort, err error) {
-	if !sockopt.IsTCP(fd) { // SetMultipathTCP was called since
+	if !sockopt.IsTCP(fd) { // SetMultipathTCP was called after Tracker.NetDialer
 		return local, errMultipath
 	}
 	if err := c.tracker.tcp.takes(fd); err != nil {
@@ -102,15 +103,15 @@ func (c *behindConnector) begin(fd int, t tuple.Tuple, l lane) (local netip.Addr
 	return local, err
 }
 
-// discard puts a fresh socket behind the descriptor, as good as new.
+// discard puts a fresh socket behind the descriptor.
 func (c *behindConnector) discard() (err error) {
 	c.real = tuple.Tuple{}
-	control := c.raw.Control(func(fd uintptr) { err = sockopt.Renew(int(fd)) }) // no descriptor is left, for instance
+	control := c.raw.Control(func(fd uintptr) { err = sockopt.Renew(int(fd)) }) // fails if no descriptor is left
 	return cmp.Or(control, err)
 }
 
-// resolved returns the address that net.Dialer is about to connect to, as it tells it to Control: without a host if
-// that is the local system.
+// resolved returns the address to which net.Dialer is about to connect, from what net.Dialer passes to Control. That
+// has no host for the local system.
 func resolved(network, address string) (netip.AddrPort, error) {
 	if strings.HasPrefix(address, ":") {
 		host := "0.0.0.0"

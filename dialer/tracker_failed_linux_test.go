@@ -21,8 +21,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Whatever keeps a tracked dial from succeeding, its tuple comes back: with one port, who does not get it back cannot
-// go on.
+// However a tracked dial fails, its tuple goes back. There is only one port, so the test cannot go on otherwise.
 func TestTrackedDialThatFailsGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -80,8 +79,8 @@ func TestTrackedDialThatFailsGivesItsTupleBack(t *testing.T) {
 	require.Empty(t, tracker.Followed())
 }
 
-// A panic of the caller's Control passes through and leaves no tuple in use, in the first call and in the one for the
-// socket that takes the place of a refused one.
+// A panic of the caller's Control passes through and leaves no tuple in use, in its first call and in the call for the
+// socket that replaces a refused one.
 func TestTrackedDialWhoseControlPanics(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -91,7 +90,7 @@ func TestTrackedDialWhoseControlPanics(t *testing.T) {
 	for _, port := range []uint16{40000, 20000} {
 		explicit(true)(t, to, port)
 		for after := range 2 {
-			p := pool(fmt.Sprintf("%d-%d", port, port+1)) // the first is held
+			p := pool(fmt.Sprintf("%d-%d", port, port+1)) // another socket has the first port
 			calls := 0
 			dial := ways["NetDialer"](t, tracker, dialer.Dialer{TCP: p, NetDialer: &net.Dialer{
 				Control: func(string, string, syscall.RawConn) error {
@@ -102,7 +101,7 @@ func TestTrackedDialWhoseControlPanics(t *testing.T) {
 				},
 			}})
 			require.PanicsWithValue(t, "boom", func() {
-				for { // until the first that is tried is the held one
+				for { // until the dial tries that port first
 					calls = 0
 					c, err := dial(context.Background(), "tcp", to.addr())
 					require.NoError(t, err)
@@ -115,7 +114,7 @@ func TestTrackedDialWhoseControlPanics(t *testing.T) {
 	}
 }
 
-// Without a descriptor for a second socket, a dial whose tuple is refused fails, and leaves nothing in use.
+// Without a descriptor for a second socket, a dial whose tuple is refused fails, and leaves no tuple in use.
 func TestTrackedDialWithoutFileDescriptors(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -131,7 +130,8 @@ func TestTrackedDialWithoutFileDescriptors(t *testing.T) {
 		p := pool(fmt.Sprint(port))
 		dial := ways["NetDialer"](t, tracker, dialer.Dialer{TCP: p, NetDialer: &net.Dialer{
 			Control: func(string, string, syscall.RawConn) error {
-				return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}) // what is open stays open
+				// Open descriptors stay open.
+				return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max})
 			},
 		}})
 		_, err := dial(context.Background(), "tcp", to.addr())
@@ -141,7 +141,7 @@ func TestTrackedDialWithoutFileDescriptors(t *testing.T) {
 	}
 }
 
-// The losers of races, and dials cancelled at any moment, leave nothing in use.
+// The losers of races, and dials that are cancelled at any moment, leave no tuple in use.
 func TestTrackedRacesLeaveNothing(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -160,7 +160,7 @@ func TestTrackedRacesLeaveNothing(t *testing.T) {
 			n++
 			t.Run(way+ports, func(t *testing.T) {
 				p := pool(ports)
-				p.Ports = p.Ports.Slice(n-1, 2*len(ways)) // each has its own
+				p.Ports = p.Ports.Slice(n-1, 2*len(ways)) // each case has its own ports
 				dial := follow(t, tracker, dialer.Dialer{TCP: p, NetDialer: &net.Dialer{
 					Resolver: names, FallbackDelay: time.Nanosecond,
 				}})
@@ -182,7 +182,7 @@ func TestTrackedRacesLeaveNothing(t *testing.T) {
 	require.Empty(t, tracker.Followed())
 }
 
-// tls.Dialer and http.Transport dial by the net.Dialer of a Tracker as by any other.
+// tls.Dialer and http.Transport can dial with the net.Dialer of a Tracker.
 func TestNetDialerServesTLSAndHTTP(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -191,7 +191,9 @@ func TestNetDialerServesTLSAndHTTP(t *testing.T) {
 	p := pool("20000-20003")
 	nd, err := tracker.NetDialer(&dialer.Dialer{TCP: p, NetDialer: &net.Dialer{Timeout: soon}})
 	require.NoError(t, err)
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.RemoteAddr)
+	}))
 	defer s.Close()
 	trusted := s.Client().Transport.(*http.Transport).TLSClientConfig
 	trusted.ServerName = "example.com"
@@ -215,7 +217,7 @@ func TestNetDialerServesTLSAndHTTP(t *testing.T) {
 	require.Eventually(t, func() bool { return p.Stats().InUse == 0 }, soon, time.Millisecond)
 }
 
-// Where no descriptor is left, a Tracker says so, and is as good as new when there is one.
+// Without a free descriptor, a Tracker returns an error. It works when there is one again.
 func TestTrackerWithoutFileDescriptors(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -14,40 +14,40 @@ import (
 )
 
 const (
-	// trackerCheck is how often a Tracker compares what it follows with the kernel's tables though no message was
-	// lost: the kernel does not say so if it has no memory for one (sock_diag_broadcast_destroy in
+	// trackerCheck is how often a Tracker compares its sockets with the kernel's tables even if no message was lost,
+	// because the kernel does not report a message for which it had no memory (sock_diag_broadcast_destroy in
 	// net/core/sock_diag.c).
 	trackerCheck = 5 * time.Minute
 
-	// trackerRetry is when it tries again what failed.
+	// trackerRetry is how long a Tracker waits before it tries again what failed.
 	trackerRetry = time.Second
 
-	// trackerRoom is the number of connections up to which a map that has emptied is kept.
+	// An empty map that had room for more than trackerRoom sockets is replaced.
 	trackerRoom = 1024
 )
 
-// follower gives back the tuples of sockets of one protocol. The zero follower does not listen yet.
+// follower gives back the tuples of the sockets of one protocol. The zero follower does not listen yet.
 type follower struct {
 	mu       sync.Mutex
 	protocol sockdiag.Protocol
 	watcher  *sockdiag.Watcher   // nil until it listens
-	network  uint64              // its namespace
+	network  uint64              // its network namespace
 	done     chan struct{}       // closed when the goroutine has ended
 	held     map[uint64]followed // by the cookie of the socket
-	most     int                 // how many held had room for
-	round    uint64              // how often it was compared with the kernel's tables
+	most     int                 // the most entries since held was made
+	round    uint64              // how often held was compared with the kernel's tables
 	closed   bool
 }
 
-// followed is a tuple in use by a socket that the follower knows only by its cookie.
+// followed is a tuple in use. The follower knows its socket only by the cookie.
 type followed struct {
 	lease
-	real   tuple.Tuple // as the kernel has it; not valid if the socket was never connected
-	device int         // the index of the one that the socket is bound to
-	seen   uint64      // the round in which the socket was last known to exist
+	real   tuple.Tuple // the tuple in the kernel; not valid if the socket was never connected
+	device int         // the index of the device to which the socket is bound; 0 if to none
+	seen   uint64      // the last round in which the socket existed
 }
 
-// listen begins to listen to the kernel, if it does not do so yet.
+// listen begins to listen to the kernel, unless the follower does so already.
 func (f *follower) listen(p sockdiag.Protocol, buffer int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -69,7 +69,7 @@ func (f *follower) listen(p sockdiag.Protocol, buffer int) error {
 	return nil
 }
 
-// close ends the goroutine. It is called once.
+// close ends the goroutine. It must be called only once.
 func (f *follower) close() {
 	f.mu.Lock()
 	f.closed = true
@@ -95,9 +95,9 @@ func (f *follower) takes(fd int) error {
 	return nil
 }
 
-// follow makes the follower give the tuple back when the socket fd is gone, to which connect(2) was called before if
-// it is to be connected from real, on a device if its index is not 0. The socket is open, so no message of its end
-// can have come before. On an error the caller still has the tuple.
+// follow makes the follower give the tuple back when the socket fd is gone. real is its tuple in the kernel, and device
+// the index of its device, 0 if none. If the socket is to be connected, connect(2) must have been called before. The
+// socket is open, so its message cannot have come yet. If follow fails, the caller still has the tuple.
 func (f *follower) follow(fd int, held lease, real tuple.Tuple, device int) error {
 	cookie, err := sockopt.Cookie(fd)
 	if err != nil {
@@ -149,7 +149,7 @@ func (f *follower) run(w *sockdiag.Watcher) {
 // destroyed gives back the tuple of a socket that is gone, if it was followed.
 func (f *follower) destroyed(w *sockdiag.Watcher, cookie uint64) {
 	if one, ok := f.drop(cookie); ok {
-		s := f.look(one, w, cookie, 1) // the kernel says so when TIME_WAIT is to be found
+		s := f.look(one, w, cookie, 1) // once is enough: when the message comes, TIME_WAIT can be found
 		s.giveBack(f.protocol)
 	}
 }
@@ -167,23 +167,24 @@ func (f *follower) drop(cookie uint64) (followed, bool) {
 	return one, true
 }
 
-// sight is what the kernel says of a socket that was followed.
+// sight is what the kernel says about a socket that was followed.
 type sight struct {
 	followed
 	exists bool
-	left   sockdiag.Socket // what is left of its connection, if its State is not 0
+	left   sockdiag.Socket // what is left of its connection; its State is 0 if nothing is
 	err    error
 }
 
-// look asks the kernel whether a socket exists, and if not, what is left of its connection. Nothing counts as nothing
-// if it was seen so many times: see the function look.
+// look asks the kernel whether a socket exists and, if not, what is left of its connection. It asks up to the given
+// number of times if there is nothing: see the function look.
 func (f *follower) look(one followed, w *sockdiag.Watcher, cookie uint64, times int) (s sight) {
 	s.followed = one
 	if !one.real.IsValid() {
 		return s
 	}
 	if f.protocol == sockdiag.UDP {
-		q := sockdiag.Query{Protocol: sockdiag.UDP, Local: sockdiag.At(netip.AddrPortFrom(netip.Addr{}, one.real.Src().Port()))}
+		local := netip.AddrPortFrom(netip.Addr{}, one.real.Src().Port())
+		q := sockdiag.Query{Protocol: sockdiag.UDP, Local: sockdiag.At(local)}
 		for socket, err := range w.All(q) {
 			if s.err = err; err != nil || socket.Cookie == cookie {
 				s.exists = err == nil
@@ -207,7 +208,7 @@ func (f *follower) look(one followed, w *sockdiag.Watcher, cookie uint64, times 
 	return s
 }
 
-// giveBack gives back the tuple of a socket that does not exist.
+// giveBack gives back the tuple of a socket that is gone.
 func (s *sight) giveBack(p sockdiag.Protocol) {
 	switch {
 	case p == sockdiag.UDP:
@@ -215,7 +216,8 @@ func (s *sight) giveBack(p sockdiag.Protocol) {
 	case s.err != nil:
 		s.abandon()
 	case s.left.State == sockdiag.FinWait2: // TIME_WAIT is still to come
-		s.end(ending{how: tuple.ActiveClose, local: s.left.Local.Addr(), remote: s.left.Remote.Addr(), timestamps: true})
+		local, remote := s.left.Local.Addr(), s.left.Remote.Addr()
+		s.end(ending{how: tuple.ActiveClose, local: local, remote: remote, timestamps: true})
 	case s.left.State != 0:
 		s.retire(tuple.ActiveClose, currentSettings().untilFree(&s.left))
 	case !s.real.IsValid():
@@ -225,17 +227,16 @@ func (s *sight) giveBack(p sockdiag.Protocol) {
 	}
 }
 
-// is reports whether s is the socket with the cookie, and not what is left of it.
+// is reports whether s is the socket with the cookie itself, and not what is left of it.
 func is(s sockdiag.Socket, cookie uint64) bool { return s.Cookie == cookie && !s.IsLeftOver() }
 
-// compare gives back the tuples of sockets that are gone, of which no message came. It reports whether all that it
-// had to ask was answered.
+// compare gives back the tuples of sockets that are gone without a message. It reports whether the kernel answered all
+// questions.
 //
-// What was followed before the question is in the answer, or gone, or it is a socket that is in no table any more,
-// because its connection failed or was reset and it is not closed yet. Only the first kind has a tuple as the kernel
-// sees it, and the last two cannot be told apart. A socket that exists may yet be missing, if others in its hash
-// chain went while the kernel walked it: so each one that is missing is asked about by itself, and an answer that was
-// interrupted will do.
+// A socket that was followed before the question is in the answer or gone. Or it is in no table, because its connection
+// failed or was reset, and is not closed yet. The last two cases look the same, and in both the kernel has no tuple any
+// more. A walk can also miss a socket that exists, if others in its hash chain go meanwhile. So compare asks for each
+// missing socket by itself, and an interrupted answer is good enough.
 func (f *follower) compare(w *sockdiag.Watcher) bool {
 	f.mu.Lock()
 	f.round++
@@ -281,7 +282,7 @@ func (f *follower) mark(cookie, round uint64) {
 	}
 }
 
-// missing returns what was followed before the round and not seen in it.
+// missing returns the sockets that were followed before the round and were not seen in it.
 func (f *follower) missing(round uint64) map[uint64]followed {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -23,7 +23,7 @@ import (
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// ways are those to have a Tracker follow the connections of a Dialer.
+// ways are the ways to make a Tracker follow the connections of a Dialer.
 var ways = map[string]func(t testing.TB, tracker *dialer.Tracker, d dialer.Dialer) dialFunc{
 	"NetDialer": func(t testing.TB, tracker *dialer.Tracker, d dialer.Dialer) dialFunc {
 		nd, err := tracker.NetDialer(&d)
@@ -44,7 +44,7 @@ func newTracker(t testing.TB) *dialer.Tracker {
 	return &tracker
 }
 
-// plain dials and expects a bare *net.TCPConn, which is closed at the end of the test at the latest.
+// plain dials and expects a bare *net.TCPConn, which is closed at the latest when the test ends.
 func plain(t testing.TB, dial dialFunc, address string) *net.TCPConn {
 	t.Helper()
 	c, err := dial(context.Background(), "tcp", address)
@@ -59,8 +59,8 @@ func resetPlain(c net.Conn) {
 	c.Close()
 }
 
-// Tracked connections are plain ones, and one port serves several destinations, in both lanes and families; an
-// exhausted pool says so; and all comes back.
+// Tracked connections have the bare type, and one port serves several destinations, in both lanes and families. An
+// exhausted pool returns an error, and all tuples go back.
 func TestTrackedConnectionsShareOnePort(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -105,15 +105,15 @@ func TestTrackedConnectionsShareOnePort(t *testing.T) {
 	}
 }
 
-// What the peer closed first or somebody reset is free once it is gone; what this side closed first rests for the 60
-// seconds of TIME_WAIT, which the kernel has too.
+// After a passive close or a reset, the tuple is free once the socket is gone. After an active close it cools down for
+// the 60 seconds of TIME_WAIT, as in the kernel.
 func TestTrackedTupleRestsAsTimeWaitDemands(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0") {
 		return
 	}
 	tracker := newTracker(t)
 	to := listen(t, "tcp", "127.0.0.1:9000")
-	source := 0 // no case meets the TIME_WAIT of another
+	source := 0 // each case uses its own source, because of TIME_WAIT
 	for way, follow := range ways {
 		for _, port := range []string{"40100", "20100"} {
 			for name, c := range map[string]struct {
@@ -121,9 +121,17 @@ func TestTrackedTupleRestsAsTimeWaitDemands(t *testing.T) {
 				rest time.Duration
 			}{
 				"peer first": {func(ours, theirs *net.TCPConn) { theirs.Close(); awaitFIN(t, ours); ours.Close() }, 0},
-				"peer reset": {func(ours, theirs *net.TCPConn) { resetPlain(theirs); awaitReset(t, ours); ours.Close() }, 0},
-				"we reset":   {func(ours, theirs *net.TCPConn) { resetPlain(ours) }, 0},
-				"we first":   {func(ours, theirs *net.TCPConn) { ours.Close(); awaitFIN(t, theirs); theirs.Close() }, time.Minute},
+				"peer reset": {func(ours, theirs *net.TCPConn) {
+					resetPlain(theirs)
+					awaitReset(t, ours)
+					ours.Close()
+				}, 0},
+				"we reset": {func(ours, theirs *net.TCPConn) { resetPlain(ours) }, 0},
+				"we first": {func(ours, theirs *net.TCPConn) {
+					ours.Close()
+					awaitFIN(t, theirs)
+					theirs.Close()
+				}, time.Minute},
 			} {
 				t.Run(fmt.Sprint(way, port, name), func(t *testing.T) {
 					var rests atomic.Pointer[time.Duration]
@@ -142,7 +150,8 @@ func TestTrackedTupleRestsAsTimeWaitDemands(t *testing.T) {
 						return
 					}
 					require.Eventually(t, func() bool { return rests.Load() != nil }, soon, time.Millisecond)
-					require.InDelta(t, c.rest, *rests.Load(), float64(5*time.Second), "the kernel has said what is left")
+					require.InDelta(t, c.rest, *rests.Load(), float64(5*time.Second),
+						"the kernel has said what is left")
 					require.True(t, p.Contains(tu))
 					require.Equal(t, sockdiag.TimeWait, kernelState(t, tu, to))
 				})
@@ -151,7 +160,7 @@ func TestTrackedTupleRestsAsTimeWaitDemands(t *testing.T) {
 	}
 }
 
-// A tuple is in use as long as anybody has the socket, and not the descriptor of the connection alone.
+// A tuple is in use while any descriptor of the socket is open, not only that of the connection.
 func TestTrackedTupleIsInUseWhileTheSocketIsOpen(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -164,7 +173,7 @@ func TestTrackedTupleIsInUseWhileTheSocketIsOpen(t *testing.T) {
 	require.NoError(t, err)
 	c.SetLinger(0)
 	c.Close()
-	other := pool("20000") // what ends later is told later
+	other := pool("20000") // a later ending is reported later
 	resetPlain(plain(t, ways["NetDialer"](t, tracker, dialer.Dialer{TCP: other}), to.addr()))
 	requireEmpty(t, other)
 	require.Equal(t, 1, p.Stats().InUse)
@@ -172,10 +181,11 @@ func TestTrackedTupleIsInUseWhileTheSocketIsOpen(t *testing.T) {
 	requireEmpty(t, p)
 }
 
-// Where other programs have all tuples but one, a dial finds that one, behind the descriptor that net.Dialer knows,
-// and the caller's Control has seen every socket.
+// If other programs have all tuples except one, a tracked dial finds that one, behind the descriptor that net.Dialer
+// knows. The caller's Control has seen every socket.
 func TestTrackedDialMissesNoFreeTuple(t *testing.T) {
-	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_timestamps=0") {
+	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999",
+		"net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_timestamps=0") {
 		return
 	}
 	const n = 8
@@ -184,7 +194,11 @@ func TestTrackedDialMissesNoFreeTuple(t *testing.T) {
 	opened := openSockets(t)
 	port := uint16(0)
 	for _, first := range []uint16{40000, 20000} {
-		for how, hold := range map[string]others{"explicitly": explicit(false), "explicitly with REUSEADDR": explicit(true), "by TIME_WAIT": predecessor} {
+		for how, hold := range map[string]others{
+			"explicitly":                explicit(false),
+			"explicitly with REUSEADDR": explicit(true),
+			"by TIME_WAIT":              predecessor,
+		} {
 			for _, listenOn := range []string{"127.0.0.1:9000", "[::1]:9000"} {
 				port += n
 				first := first + port
@@ -210,10 +224,11 @@ func TestTrackedDialMissesNoFreeTuple(t *testing.T) {
 			}
 		}
 	}
-	require.Eventually(t, func() bool { return openSockets(t) <= opened }, soon, time.Millisecond, "no refused socket is left")
+	require.Eventually(t, func() bool { return openSockets(t) <= opened }, soon, time.Millisecond,
+		"no refused socket is left")
 }
 
-// A tracked dial to a port of its own pool where nobody listens does not connect the socket to itself.
+// A tracked dial to a port of its own pool without a listener does not connect the socket to itself.
 func TestTrackedDialDoesNotConnectToItself(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -236,7 +251,7 @@ func TestTrackedDialDoesNotConnectToItself(t *testing.T) {
 	}
 }
 
-// Whatever becomes of the sysctl, a tracked connection has the port of its tuple.
+// However the sysctl changes, a tracked connection has the port of its tuple.
 func TestTrackedDialWhenTheRangeChanges(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -254,7 +269,7 @@ func TestTrackedDialWhenTheRangeChanges(t *testing.T) {
 	}
 }
 
-// Sources, LocalAddr, Owner and Wait hold for tracked dials, and a Control that binds has the last word.
+// Sources, LocalAddr, Owner and Wait apply to tracked dials, and a Control that binds decides the tuple.
 func TestTrackedDialHonoursTheDialer(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -279,7 +294,8 @@ func TestTrackedDialHonoursTheDialer(t *testing.T) {
 		require.ErrorContains(t, err, "another address family")
 		require.Equal(t, 1, p.Stats().InUse)
 
-		_, err = ways["NetDialer"](t, tracker, dialer.Dialer{TCP: pool(ports, "192.0.2.1/32")})(context.Background(), "tcp", to.addr())
+		dial = ways["NetDialer"](t, tracker, dialer.Dialer{TCP: pool(ports, "192.0.2.1/32")})
+		_, err = dial(context.Background(), "tcp", to.addr())
 		require.ErrorContains(t, err, "the source address is not on this host")
 
 		p = pool(ports[:5])
@@ -294,7 +310,7 @@ func TestTrackedDialHonoursTheDialer(t *testing.T) {
 	}
 }
 
-// The local system is a destination like another, however it is written.
+// Every form of the local system's address is a destination like any other.
 func TestTrackedDialOfTheLocalSystem(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -315,7 +331,7 @@ func TestTrackedDialOfTheLocalSystem(t *testing.T) {
 	}
 }
 
-// Other networks pass, with the caller's Control; what a Tracker cannot do it refuses before anything is dialled.
+// Other networks pass with the caller's Control. A Tracker refuses what it cannot do before it dials.
 func TestTrackerRefusesWhatItCannotDo(t *testing.T) {
 	var sockets atomic.Int32
 	tracker := newTracker(t)
@@ -337,12 +353,13 @@ func TestTrackerRefusesWhatItCannotDo(t *testing.T) {
 	_, err = (&dialer.Dialer{NetDialer: multipath, Tracker: tracker}).Dial("tcp", "127.0.0.1:9")
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	_, err = tracker.NetDialer(&dialer.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{Port: 40000}}})
-	require.ErrorContains(t, err, "one port")
+	require.ErrorContains(t, err, "has a port")
 	_, err = tracker.NetDialer(&dialer.Dialer{NetDialer: &net.Dialer{LocalAddr: new(net.UDPAddr)}})
 	require.Error(t, err)
 }
 
-// After Close nothing is dialled and nothing is held: what still lived rests, what was gone unheard is free.
+// After Close nothing is dialled and nothing is in use. Tuples of open sockets cool down, and those of sockets that are
+// gone unheard are free.
 func TestTrackerClose(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -353,7 +370,7 @@ func TestTrackerClose(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 
 	to := listen(t, "tcp", "127.0.0.1:9000")
-	for range 20 { // the Close comes now before the message, now after it
+	for range 20 { // Close comes before the message or after it
 		var tracker dialer.Tracker
 		p := pool("40000-40999")
 		var dials []dialFunc

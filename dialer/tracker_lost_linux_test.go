@@ -26,10 +26,11 @@ import (
 // tinyBuffer is a receive buffer that holds a handful of messages.
 const tinyBuffer = 4096
 
-// requireAsTheKernel waits until the account agrees with the kernel, tuple by tuple: what is connected to any of to
-// is followed, and nothing else is; p has as many in use; what the kernel has in TIME_WAIT is retired. It returns how
-// many of each there are.
-func requireAsTheKernel(t testing.TB, tracker *dialer.Tracker, p *tuple.Pool, to ...netip.AddrPort) (connected, timeWait int) {
+// requireAsTheKernel waits until the pool agrees with the kernel, tuple by tuple: exactly the connections to any of to
+// are followed, p has as many tuples in use, and those in TIME_WAIT are retired. It returns how many of each there are.
+func requireAsTheKernel(
+	t testing.TB, tracker *dialer.Tracker, p *tuple.Pool, to ...netip.AddrPort,
+) (connected, timeWait int) {
 	t.Helper()
 	var q sockdiag.Query
 	for _, a := range to {
@@ -67,7 +68,7 @@ func requireAsTheKernel(t testing.TB, tracker *dialer.Tracker, p *tuple.Pool, to
 	return connected, timeWait
 }
 
-// batch opens n connections in turn to each of to, and accepts them by one goroutine each.
+// batch opens n connections, in turn to each of to, and accepts them with one goroutine for each listener.
 func batch(t testing.TB, dial dialFunc, n int, to []*net.TCPListener) (ours, theirs []*net.TCPConn) {
 	t.Helper()
 	accepted := make([][]*net.TCPConn, len(to))
@@ -108,8 +109,8 @@ func tcpListeners(t testing.TB, addresses ...string) (to []*net.TCPListener, at 
 	return to, at
 }
 
-// Though the kernel's messages are lost, the account comes to agree with the kernel: what lives is in use, what is in
-// TIME_WAIT rests, and the rest is free.
+// If messages of the kernel are lost, the pool agrees with the kernel in the end: tuples of open connections are in
+// use, those in TIME_WAIT cool down, and the others are free.
 func TestTrackerRecoversFromLostMessages(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -118,17 +119,18 @@ func TestTrackerRecoversFromLostMessages(t *testing.T) {
 	if testing.Short() {
 		n = 600
 	}
-	port := 9000 // neither way meets the TIME_WAIT of the other
+	port := 9000 // each way uses its own port, because of TIME_WAIT
 	for way, follow := range ways {
 		t.Run(way, func(t *testing.T) {
 			tracker := newTracker(t)
 			tracker.SetReceiveBuffer(tinyBuffer)
 			port++
-			to, at := tcpListeners(t, fmt.Sprint("127.0.0.1:", port), fmt.Sprint("[::1]:", port), fmt.Sprint("127.0.0.2:", port))
+			to, at := tcpListeners(t,
+				fmt.Sprint("127.0.0.1:", port), fmt.Sprint("[::1]:", port), fmt.Sprint("127.0.0.2:", port))
 			p := pool("10000-60999") // both lanes
-			var dialled atomic.Bool  // for a dial too gives a tuple back, where the kernel chose another
+			var dialled atomic.Bool  // because a dial gives a tuple back too if the kernel chose another port
 			all := make(chan struct{})
-			held := func() { // whatever comes first, until all are closed: nobody reads the rest
+			held := func() { // after the first message, until all are closed: nobody reads the rest
 				if dialled.Load() {
 					<-all
 				}
@@ -139,7 +141,7 @@ func TestTrackerRecoversFromLostMessages(t *testing.T) {
 			dial := follow(t, tracker, dialer.Dialer{TCP: p})
 			ours, theirs := batch(t, dial, n, to)
 			dialled.Store(true)
-			for i, c := range ours[n/3:] { // a third stays, a third is reset, a third closed first by us
+			for i, c := range ours[n/3:] { // a third stays open, a third is reset, we close a third first
 				if i%2 == 0 {
 					c.SetLinger(0)
 				}
@@ -166,8 +168,8 @@ func TestTrackerRecoversFromLostMessages(t *testing.T) {
 	}
 }
 
-// dropped reports whether the kernel has dropped a message of sock_diag: the last column but one of its list of
-// netlink sockets.
+// dropped reports whether the kernel has dropped a message of sock_diag. The number is in the last column but one of
+// its list of netlink sockets.
 func dropped() bool {
 	list, _ := os.ReadFile("/proc/net/netlink")
 	for line := range strings.Lines(string(list)) {
@@ -179,7 +181,7 @@ func dropped() bool {
 	return false
 }
 
-// split returns those of theirs that are the other ends of ours, and the others.
+// split divides theirs into the other ends of ours and the rest.
 func split(theirs, ours []*net.TCPConn) (those, others []*net.TCPConn) {
 	ends := map[string]bool{}
 	for _, c := range ours {
@@ -195,7 +197,7 @@ func split(theirs, ours []*net.TCPConn) (those, others []*net.TCPConn) {
 	return those, others
 }
 
-// What is dialled while messages are lost is neither forgotten nor given back while it lives.
+// A connection that is dialled while messages are lost is followed, and its tuple does not go back while it is open.
 func TestTrackerFollowsWhatIsDialledWhileMessagesAreLost(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -233,7 +235,7 @@ func TestTrackerFollowsWhatIsDialledWhileMessagesAreLost(t *testing.T) {
 	requireEmpty(t, p)
 }
 
-// A connection that is bound to a device, which a look-up does not find, is not taken for gone when messages are lost.
+// A look-up does not find a connection that is bound to a device. If messages are lost, it still counts as open.
 func TestTrackerKeepsWhatALookupDoesNotFind(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=32768 60999") {
 		return
@@ -241,7 +243,9 @@ func TestTrackerKeepsWhatALookupDoesNotFind(t *testing.T) {
 	tracker := newTracker(t)
 	tracker.SetReceiveBuffer(tinyBuffer)
 	onDevice := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		c.Control(func(fd uintptr) { err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo") })
+		c.Control(func(fd uintptr) {
+			err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo")
+		})
 		return err
 	}}
 	to, _ := tcpListeners(t, "127.0.0.1:0")
@@ -265,7 +269,7 @@ func TestTrackerKeepsWhatALookupDoesNotFind(t *testing.T) {
 	}
 }
 
-// A Tracker needs no privilege: the process gives up root, where it has it.
+// A Tracker needs no privileges: the process gives up root if it has it.
 func TestTrackerNeedsNoPrivilege(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -12,8 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// With a Tracker a UDP dial returns the bare type, and its tuple comes back when the socket is closed, by all who
-// have it.
+// With a Tracker a UDP dial returns the bare type. Its tuple goes back when all descriptors of the socket are closed.
 func TestTrackerFollowsUDPSockets(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

@@ -44,7 +44,7 @@ func echoUDP(t testing.TB, address string) netip.AddrPort {
 	return me
 }
 
-// dialUDP dials and expects a UDPConn, which is closed at the end of the test at the latest.
+// dialUDP dials and expects a UDPConn, which is closed at the latest when the test ends.
 func dialUDP(t testing.TB, d *dialer.Dialer, address string) *dialer.UDPConn {
 	t.Helper()
 	c, err := d.Dial("udp", address)
@@ -56,8 +56,8 @@ func dialUDP(t testing.TB, d *dialer.Dialer, address string) *dialer.UDPConn {
 
 func localUDP(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// 16 ports serve 50 destinations each, all at once: 800 sockets with a tuple of their own, each of which hears its own
-// destination and no other; then nothing is free, and the error says it as for TCP.
+// 16 ports serve 50 destinations each at the same time: 800 sockets have their own tuples, and each hears only its own
+// destination. Then nothing is free, and the error is that of TCP.
 func TestUDPPortsServeManyDestinations(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
@@ -95,7 +95,7 @@ func TestUDPPortsServeManyDestinations(t *testing.T) {
 				for i, c := range conns {
 					require.NoError(t, errs[i])
 					t.Cleanup(func() { c.Close() })
-					require.Equal(t, c.(*dialer.UDPConn).Tuple().Src().Port(), localUDP(c).Port(), "the port of the pool")
+					require.Equal(t, c.(*dialer.UDPConn).Tuple().Src().Port(), localUDP(c).Port())
 					require.True(t, p.Ports.Contains(localUDP(c).Port()))
 					if family.source != "" {
 						require.Equal(t, family.source, localUDP(c).Addr().String())
@@ -139,7 +139,7 @@ func TestUDPPortsServeManyDestinations(t *testing.T) {
 	}
 }
 
-// kernelUDP returns the tuples of the connected UDP sockets on the ports of a pool, each as often as the kernel has it.
+// kernelUDP returns the tuples of the connected UDP sockets on the ports of a pool, once for each socket.
 func kernelUDP(t *testing.T, p *tuple.Pool) (tuples []tuple.Tuple) {
 	t.Helper()
 	q := sockdiag.Query{Protocol: sockdiag.UDP, States: sockdiag.StatesOf(sockdiag.Established)}
@@ -152,7 +152,7 @@ func kernelUDP(t *testing.T, p *tuple.Pool) (tuples []tuple.Tuple) {
 	return tuples
 }
 
-// Whatever keeps a dial from succeeding, its tuple is free afterwards and its socket closed.
+// However a dial fails, its tuple is free afterwards and its socket is closed.
 func TestFailedUDPDialGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -170,7 +170,10 @@ func TestFailedUDPDialGivesItsTupleBack(t *testing.T) {
 		{name: "no route", address: "192.0.2.1:53", want: syscall.ENETUNREACH},
 		{name: "cancelled", address: "127.0.0.1:53", ctx: cancelled, want: context.Canceled},
 		{name: "time has passed", address: "127.0.0.1:53", nd: net.Dialer{Timeout: -1}, want: context.DeadlineExceeded},
-		{name: "Control", address: "127.0.0.1:53", nd: net.Dialer{Control: func(string, string, syscall.RawConn) error { return boom }}, want: boom},
+		{
+			name: "Control", address: "127.0.0.1:53", want: boom,
+			nd: net.Dialer{Control: func(string, string, syscall.RawConn) error { return boom }},
+		},
 		{name: "source not on the host", address: "127.0.0.1:53", source: "192.0.2.1/32", want: syscall.EADDRNOTAVAIL},
 		{name: "no source of the family", address: "[2001:db8::1]:53", want: syscall.ENETUNREACH},
 	} {
@@ -205,7 +208,9 @@ func TestFailedUDPDialGivesItsTupleBack(t *testing.T) {
 	}
 
 	p := pool("20000")
-	d := &dialer.Dialer{UDP: p, NetDialer: &net.Dialer{Control: func(string, string, syscall.RawConn) error { panic(boom) }}}
+	d := &dialer.Dialer{UDP: p, NetDialer: &net.Dialer{
+		Control: func(string, string, syscall.RawConn) error { panic(boom) },
+	}}
 	require.PanicsWithValue(t, boom, func() { d.Dial("udp", "127.0.0.1:53") })
 	require.Equal(t, tuple.Stats{}, p.Stats())
 
@@ -224,7 +229,7 @@ func TestFailedUDPDialGivesItsTupleBack(t *testing.T) {
 	require.Zero(t, p.Stats().InUse)
 }
 
-// The tuple comes back strictly after close(2), once, and rests as the pool's CoolDown says of UDP.
+// The tuple goes back once, after close(2), and cools down for CoolDown.Datagram.
 func TestUDPTupleComesBackAfterTheSocketIsClosed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -269,7 +274,8 @@ func TestUDPTupleComesBackAfterTheSocketIsClosed(t *testing.T) {
 	require.Equal(t, tuple.Stats{Retired: 1, Destinations: 1}, p.Stats())
 }
 
-// A socket that nobody holds any more gives its tuple back, which rests until its descriptor is closed for certain.
+// A socket that is no longer referenced gives its tuple back. The tuple cools down until the descriptor is certainly
+// closed.
 func TestCollectedUDPConnGivesItsTupleBack(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -288,8 +294,8 @@ func TestCollectedUDPConnGivesItsTupleBack(t *testing.T) {
 	require.Eventually(t, func() bool { runtime.GC(); return openSockets(t) <= sockets }, soon, time.Millisecond)
 }
 
-// A port that another program has for itself is passed over, and counts as taken; so is one that would connect the
-// socket to itself.
+// A dial skips a port that another program has alone, and counts it as taken. It also skips a port that would connect
+// the socket to itself.
 func TestUDPPortOfAnotherProgramIsPassedOver(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -306,12 +312,13 @@ func TestUDPPortOfAnotherProgramIsPassedOver(t *testing.T) {
 		require.NoError(t, other.Close())
 	}
 	p := pool("20000", "127.0.0.1/32")
-	require.ErrorIs(t, opError(t, &dialer.Dialer{UDP: p}, "udp", "127.0.0.1:20000"), tuple.ErrExhausted, "from itself to itself")
+	require.ErrorIs(t, opError(t, &dialer.Dialer{UDP: p}, "udp", "127.0.0.1:20000"), tuple.ErrExhausted,
+		"from itself to itself")
 	require.Equal(t, tuple.Stats{Taken: 1, Destinations: 1}, p.Stats())
 }
 
-// A local port asked for by number is shared among destinations if the pool has it, and one socket's alone if no pool
-// keeps its account: the kernel would give two sockets the same tuple.
+// A local port that the caller asked for is shared among destinations if the pool has it. If no pool has it, it belongs
+// to one socket, because the kernel would give two sockets the same tuple.
 func TestUDPPortAskedForByNumber(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -339,8 +346,8 @@ func TestUDPPortAskedForByNumber(t *testing.T) {
 	require.ErrorContains(t, opError(t, d, "udp", "127.0.0.1:9000"), "mismatched local address type")
 }
 
-// What strangers send to a port while a socket on it is made is not the answer that the caller then reads. Without the
-// draining, one dial in four to one in twenty-five has such a datagram; with it less than one in a hundred.
+// A datagram that a stranger sends to a port before the socket is connected is not the answer that the caller reads.
+// Without the draining, one dial in 4 to one in 25 has such a datagram; with it, less than one in a hundred.
 func TestDatagramsOfStrangersAreDropped(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -375,7 +382,8 @@ func TestDatagramsOfStrangersAreDropped(t *testing.T) {
 		require.NoError(t, err)
 		runtime.Gosched()
 		raw.Control(func(fd uintptr) {
-			if n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT); err == nil && strings.HasPrefix(string(b[:n]), "not") {
+			n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+			if err == nil && strings.HasPrefix(string(b[:n]), "not") {
 				got++
 			}
 		})
@@ -387,7 +395,7 @@ func TestDatagramsOfStrangersAreDropped(t *testing.T) {
 	require.Less(t, got, dials/100)
 }
 
-// What is queued at the moment of connecting is dropped, all of it; what comes later from the peer is not.
+// Drain drops all datagrams that are queued when the socket connects. It does not drop what the peer sends later.
 func TestDrain(t *testing.T) {
 	peer, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)

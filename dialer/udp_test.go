@@ -15,9 +15,8 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// What programs look for in a UDP socket is there: quic-go for instance takes its fast path where it finds these
-// methods (its OOBCapablePacketConn, and the buffers that it sets), and a resolver sends datagrams where it finds a
-// net.PacketConn.
+// A UDPConn has the methods that programs look for in a UDP socket. quic-go needs them for its fast path (its
+// OOBCapablePacketConn, and the buffers that it sets), and a resolver sends datagrams if it finds a net.PacketConn.
 var _ interface {
 	net.Conn
 	net.PacketConn
@@ -32,7 +31,7 @@ var _ interface {
 	File() (*os.File, error)
 } = (*dialer.UDPConn)(nil)
 
-// The methods of net.UDPConn work on what was dialled.
+// The methods of net.UDPConn work on a dialled UDPConn.
 func TestUDPConnIsAUDPConn(t *testing.T) {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -70,7 +69,7 @@ func TestUDPConnIsAUDPConn(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 
-// A net.Resolver that dials by a Dialer asks in datagrams, each question from a tuple of its own.
+// A net.Resolver that dials with a Dialer asks in datagrams, each question from its own tuple.
 func TestResolverDialsUDP(t *testing.T) {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -101,7 +100,7 @@ func TestResolverDialsUDP(t *testing.T) {
 	require.Equal(t, tuple.Stats{}, p.Stats())
 }
 
-// The zero Dialer has a pool for UDP that is not the one for TCP: a port is another port there.
+// The zero Dialer has separate pools for UDP and TCP, because their ports are separate.
 func TestZeroDialerDialsUDP(t *testing.T) {
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// connectedUDP returns how many sockets the kernel has on each tuple of connected UDP sockets.
+// connectedUDP returns how many connected UDP sockets the kernel has on each tuple.
 func connectedUDP(t *testing.T) map[tuple.Tuple]int {
 	t.Helper()
 	sockets := map[tuple.Tuple]int{}
@@ -36,13 +36,16 @@ func requireNoDoubles(t *testing.T, tuples int) {
 	require.Len(t, sockets, tuples)
 }
 
-// Two processes that know nothing of each other, and dial the same servers by UDP at the same time, never have
-// sockets with one tuple: by the kernel's own tables, and by the answers that they hear.
+// Two processes that do not know each other dial the same servers by UDP at the same time. No two sockets have the same
+// tuple, according to the kernel's tables and to the answers that they hear.
 func TestTwoProcessesDoubleNoUDPTuple(t *testing.T) {
 	for name, p := range map[string]dialing{
 		"named ports": {Ports: alloc.RangeSet(40000, 40999)},
 		"zero Pool":   {}, // 1,000 ports: the others are reserved
-		"a source":    {Ports: alloc.RangeSet(40000, 40999), Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
+		"a source": {
+			Ports:   alloc.RangeSet(40000, 40999),
+			Sources: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999",
@@ -61,13 +64,15 @@ func TestTwoProcessesDoubleNoUDPTuple(t *testing.T) {
 	}
 }
 
-// A Dialer and a program with net.Dialer that dial at the same time have no UDP tuple in common.
+// A Dialer and a program with net.Dialer that dial at the same time have no common UDP tuple.
 func TestNoUDPTupleIsDoubledWithNetDialer(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
 	to := echoUDP(t, "127.0.0.1:7000")
-	ours := dialing{Network: "udp", Remotes: []netip.AddrPort{to}, Ports: alloc.RangeSet(40000, 40999), Most: 400, Ask: true}
+	ours := dialing{
+		Network: "udp", Remotes: []netip.AddrPort{to}, Ports: alloc.RangeSet(40000, 40999), Most: 400, Ask: true,
+	}
 	theirs := ours
 	theirs.Stock = true
 	_, ends, done := run(t, ours, theirs)
@@ -76,8 +81,7 @@ func TestNoUDPTupleIsDoubledWithNetDialer(t *testing.T) {
 	requireNoDoubles(t, 800)
 }
 
-// Dialers with pools of their own that open and close all the time, on few ports, never have a socket that hears
-// another's answer.
+// Dialers with their own pools open and close all the time, on few ports. No socket hears the answer of another.
 func TestUDPTuplesThatComeAndGoAreNotDoubled(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return

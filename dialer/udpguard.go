@@ -11,26 +11,26 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// The kernel accepts two connected UDP sockets with one tuple, of which one hears the answers to both. So a Dialer
-// keeps its sockets apart from all others of the host.
+// The kernel accepts two connected UDP sockets with the same tuple, and delivers the answers for both to one of them.
+// So a Dialer makes sure that no other socket of the host has the tuple.
 //
-// The alone lane binds the port without SO_REUSEADDR: then no other socket has it, and the kernel lets none have it
-// until the socket is connected. That costs nothing, and most ports are nobody's. Afterwards SO_REUSEADDR is set, and
-// the port is for others to share.
+// The alone lane binds the port without SO_REUSEADDR. Then no other socket has the port, and none can bind it until
+// this one is connected. This costs nothing, and most ports have no socket. After connect(2) SO_REUSEADDR is set, and
+// others can share the port.
 //
-// The shared lane binds a port that others have, if all of them share it, and asks the kernel (sock_diag) whether one
-// of them has the tuple. Two sockets that ask at the same time would both hear no; so whoever asks holds a lock of
-// the tuple's name until it is connected. A BPF program may exchange the destination as the socket connects; so the
-// kernel is asked again afterwards, about the socket itself.
+// The shared lane binds a port that others have, if all of them share it. It asks the kernel (sock_diag) whether one
+// of them has the tuple. Two sockets that ask at the same time would both get the answer no. So each holds a lock with
+// the name of the tuple until it is connected. A BPF program may change the destination during connect(2). So the
+// kernel is asked again afterwards, for the socket itself.
 
 // udpGuard is what a socket in the shared lane needs until it is connected.
 type udpGuard struct {
-	unlock    func() // nil: nothing is locked
+	unlock    func() // nil if nothing is locked
 	cookie    uint64
 	namespace uint64
 }
 
-// open binds the socket to a port that others have. The error is errTaken if one of them has the tuple.
+// open binds the socket to a port that others have. The error is errTaken if one of them has the tuple, or may have it.
 func (g *udpGuard) open(fd int, p *preparation) (err error) {
 	local := p.local
 	if err := sockopt.ShareBind(fd); err != nil {
@@ -49,7 +49,7 @@ func (g *udpGuard) open(fd int, p *preparation) (err error) {
 	}
 	g.namespace = sockopt.Namespace(fd)
 	unlock, err := sockopt.Lock(fmt.Sprintf("ephemera/udp/%v", tuple.From(local, p.remote)))
-	if err != nil { // another process asks, or this one may not have Unix sockets
+	if err != nil { // another process asks, or this one may not use Unix sockets
 		return errTaken
 	}
 	g.unlock = unlock
@@ -67,20 +67,23 @@ func (g *udpGuard) isAlone(local netip.AddrPort, p *preparation) (bool, error) {
 
 func (g *udpGuard) lookup(local netip.AddrPort, p *preparation) (sockdiag.Socket, bool, error) {
 	return sockdiag.Exact{
-		Protocol: sockdiag.UDP, Local: local, Remote: p.remote, Device: deviceOf(p.path, p.remote.Addr()), Namespace: g.namespace,
+		Protocol: sockdiag.UDP, Local: local, Remote: p.remote,
+		Device: deviceOf(p.path, p.remote.Addr()), Namespace: g.namespace,
 	}.Lookup()
 }
 
-// confirm makes sure that the connected socket is the only one with its tuple, whatever that is. The error is
-// errTaken if it is not.
+// confirm checks that the connected socket is the only one with its tuple, whatever that is now. The error is errTaken
+// if it is not, or may not be.
 func (g *udpGuard) confirm(local netip.AddrPort, p *preparation) error {
 	s, found, err := g.lookup(local, p)
 	if err == nil && found && s.Cookie == g.cookie {
-		return nil // nobody else had it before, and nobody came because of the lock
+		return nil // nobody had it before, and the lock kept others away
 	}
 	sockets := map[tuple.Tuple]int{}
 	var ours tuple.Tuple
-	q := sockdiag.Query{Protocol: sockdiag.UDP, Local: sockdiag.At(local), States: sockdiag.StatesOf(sockdiag.Established)}
+	q := sockdiag.Query{
+		Protocol: sockdiag.UDP, Local: sockdiag.At(local), States: sockdiag.StatesOf(sockdiag.Established),
+	}
 	for s, err := range q.All() {
 		if err != nil {
 			return errTaken
@@ -96,14 +99,14 @@ func (g *udpGuard) confirm(local netip.AddrPort, p *preparation) error {
 	return nil
 }
 
-// connectedUDP does what a UDP socket needs when it is connected: it makes sure of its tuple, shares its port, and
-// drops what others sent to the port between bind(2) and connect(2). No answer to the caller is among that, because
-// the caller has sent nothing yet.
+// connectedUDP finishes a UDP socket after connect(2). It checks the tuple, shares the port, and drops what others sent
+// to the port between bind(2) and connect(2). It cannot drop an answer to the caller, because the caller has sent
+// nothing yet.
 //
-// To drop it takes 0.5 µs. A socket filter that drops everything until then takes 7.5 µs, as much as all the rest of
-// the dial, and is no tighter: under a flood of the very port both let through 1 to 10 datagrams in 15,000 dials
-// (without either it is 600 to 4,000), those for which the kernel had found the socket before and which it queues
-// after. Only a filter that compares the sender, and stays, is exact, at 9 µs a dial and 5 KiB a socket.
+// Dropping takes 0.5 µs. A socket filter that drops everything until then would take 7.5 µs, as much as the rest of the
+// dial, and is not better. Under a flood of the port, both let through 1 to 10 datagrams in 15,000 dials; without
+// either it is 600 to 4,000. They are datagrams for which the kernel found the socket before connect(2) and which it
+// queues later. Only a filter that compares the sender, and stays, is exact. It costs 9 µs a dial and 5 KiB a socket.
 func (s *socketControl) connectedUDP(u *net.UDPConn) error {
 	raw, err := u.SyscallConn()
 	if err != nil {
@@ -123,7 +126,7 @@ func (s *socketControl) connectedUDP(u *net.UDPConn) error {
 	return errors.Join(control, err)
 }
 
-// close ends what the guard of a socket needed until the socket was connected.
+// close unlocks the tuple.
 func (s *socketControl) close() {
 	if s.guard.unlock != nil {
 		s.guard.unlock()

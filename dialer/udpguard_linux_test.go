@@ -15,12 +15,14 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// A UDP dial passes over the tuples of other sockets, and only over those.
+// A UDP dial skips the tuples of other sockets, and only those.
 func TestUDPGuardSeesOtherPrograms(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.ip_local_port_range=40000 40999") {
 		return
 	}
-	for i, family := range []struct{ ip, source string }{{"127.0.0.1", ""}, {"127.0.0.1", "127.0.0.1/32"}, {"::1", ""}, {"::1", "::1/128"}} {
+	for i, family := range []struct{ ip, source string }{
+		{"127.0.0.1", ""}, {"127.0.0.1", "127.0.0.1/32"}, {"::1", ""}, {"::1", "::1/128"},
+	} {
 		to := echoUDP(t, net.JoinHostPort(family.ip, fmt.Sprint(9000+i)))
 		other := echoUDP(t, net.JoinHostPort(family.ip, fmt.Sprint(9010+i)))
 		p := pool("40000-40003")
@@ -31,7 +33,10 @@ func TestUDPGuardSeesOtherPrograms(t *testing.T) {
 		dialUDP(t, foreign, to.String())
 		dialUDP(t, foreign, to.String())
 		d := &dialer.Dialer{UDP: p}
-		got := map[uint16]bool{localUDP(dialUDP(t, d, to.String())).Port(): true, localUDP(dialUDP(t, d, to.String())).Port(): true}
+		got := map[uint16]bool{
+			localUDP(dialUDP(t, d, to.String())).Port(): true,
+			localUDP(dialUDP(t, d, to.String())).Port(): true,
+		}
 		require.Equal(t, map[uint16]bool{40000: true, 40003: true}, got)
 		_, err := d.Dial("udp", to.String())
 		require.ErrorIs(t, err, tuple.ErrExhausted)
@@ -42,7 +47,7 @@ func TestUDPGuardSeesOtherPrograms(t *testing.T) {
 	}
 }
 
-// A dial that looks whether another process has a UDP tuple does not take that one's datagrams meanwhile.
+// A dial that checks whether another process has a UDP tuple does not take its datagrams meanwhile.
 func TestUDPGuardTakesNobodysDatagrams(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -79,7 +84,7 @@ func TestUDPGuardTakesNobodysDatagrams(t *testing.T) {
 	others.Wait()
 }
 
-// A UDP dial sees link-local sockets too, which are bound to a device.
+// A UDP dial also sees link-local sockets, which are bound to a device.
 func TestUDPGuardSeesLinkLocalSockets(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -95,7 +100,7 @@ func TestUDPGuardSeesLinkLocalSockets(t *testing.T) {
 	}
 }
 
-// Dials that look at the same time from different sources do not stand in each other's way.
+// Dials that check at the same time from different sources do not hinder each other.
 func TestUDPGuardLooksFromManySourcesAtATime(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -15,7 +15,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// full returns a pool whose one tuple towards a peer is in use by a connection.
+// full returns a pool whose only tuple towards a peer is in use by a connection.
 func full(t *testing.T, to *peer) (*tuple.Pool, *dialer.TCPConn) {
 	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))
 	require.NoError(t, err)
@@ -42,7 +42,7 @@ func TestNoWait(t *testing.T) {
 	reset(c)
 }
 
-// A dial that waits is served when a connection to its destination is closed.
+// A waiting dial is served when a connection to its destination is closed.
 func TestWaitIsServedByRelease(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	for _, wait := range []time.Duration{soon, -1} {
@@ -59,7 +59,7 @@ func TestWaitIsServedByRelease(t *testing.T) {
 	}
 }
 
-// A Wait that was in vain, however short, is a timeout and exhaustion at once.
+// A Wait that ends without a tuple, however short, is both a timeout and exhaustion.
 func TestWaitInVain(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	p, c := full(t, to)
@@ -102,7 +102,7 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	reset(c)
 }
 
-// Tuples that others hold are parked; a dial that waits does not lose its turn over it, and gets what is released.
+// A dial that waits keeps its place in the line when it finds that others have a tuple, and gets what is released.
 func TestWaitWhereOthersHoldTuples(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	p, c := full(t, to)
@@ -116,7 +116,7 @@ func TestWaitWhereOthersHoldTuples(t *testing.T) {
 	reset(c)
 }
 
-// A context that has ended is the reason, whatever else stands in the way, and whether the address is a name or not.
+// A context that has ended is the reason for the failure, whatever else is wrong, for names and addresses.
 func TestContextThatHasEndedComesFirst(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	p, c := full(t, to)
@@ -130,8 +130,7 @@ func TestContextThatHasEndedComesFirst(t *testing.T) {
 	reset(c)
 }
 
-// A quota of the pool is what a dial waits for like a free port, but its error is not that of a plain dial that finds
-// no port.
+// A dial waits for a quota as for a free port. The error is not that of a plain dial that finds no port.
 func TestWaitForAQuota(t *testing.T) {
 	to := listen(t, "tcp", "127.0.0.1:0")
 	_, port, err := net.SplitHostPort(closedPort(t, "127.0.0.1"))

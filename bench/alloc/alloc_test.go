@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// fills are shares of the 64,512 ports in use, in per cent.
+// fills are the shares of the 64,512 ports that are in use, in percent.
 var fills = []float64{0, 50, 90, 99, 99.9, 99.99}
 
-// TestPeers: every contender hands out each port once and then none, and takes back what it gave.
+// TestPeers: every contender hands out each port once and then none, and takes back each port once.
 func TestPeers(t *testing.T) {
 	for _, p := range peers {
 		a := p.new()
 		seen := make(map[uint16]bool)
-		for _, port := range shuffled[:size-30] { // the last 30 are slow to find, for some
+		for _, port := range shuffled[:size-30] { // some contenders are slow to find the last 30
 			a.Reserve(port)
 			seen[port] = true
 		}
@@ -73,7 +73,7 @@ func acquireRelease(b *testing.B, a allocator, fill float64, order string, gorou
 	})
 }
 
-// BenchmarkFull is the time to find out that nothing is free.
+// BenchmarkFull measures how long it takes to find out that nothing is free.
 func BenchmarkFull(b *testing.B) {
 	for _, p := range peers {
 		b.Run("impl="+p.name, func(b *testing.B) {
@@ -92,8 +92,8 @@ func BenchmarkFull(b *testing.B) {
 	}
 }
 
-// loop runs op b.N times, and ten times at least, in so many goroutines. One walk says little when their lengths
-// differ by orders of magnitude. All goroutines are at work until the last thousandth is begun.
+// loop runs op b.N times, and at least ten times, in this many goroutines. It takes ten because the lengths of walks
+// differ by orders of magnitude. All goroutines work until the last thousandth of the operations has begun.
 func loop(b *testing.B, goroutines int, op func()) {
 	n := max(b.N, 10)
 	chunk := (n + 999) / 1000

@@ -8,10 +8,10 @@ import (
 	gvrand "gvisor.dev/gvisor/pkg/rand"
 )
 
-// orders are the two ways in which ports come to be in use.
+// orders are the two orders in which ports come into use.
 var orders = []string{"own", "random"}
 
-// shuffled is the order in which every contender is filled in order=random: one permutation a run.
+// shuffled is the order of the ports for every contender in order=random: one permutation a run.
 var shuffled = shuffle()
 
 func shuffle() []uint16 {
@@ -22,8 +22,8 @@ func shuffle() []uint16 {
 	return ports
 }
 
-// walked is the order in which one that walks on from a random port to the first that is free takes the n ports from
-// first on. It takes the offsets that gVisor would take from rng, and milliseconds where gVisor takes seconds.
+// walked is the order in which gVisor takes the n ports from first on: it walks from a random port to the next free
+// one. walked takes the same offsets from rng, and needs milliseconds where gVisor needs seconds.
 func walked(rng gvrand.RNG, n int) []uint16 {
 	used := bitset.New(uint(n))
 	ports := make([]uint16, n)
@@ -38,10 +38,10 @@ func walked(rng gvrand.RNG, n int) []uint16 {
 	return ports
 }
 
-// filling is a contender on its way from empty to full.
+// filling is a contender that fills up.
 type filling struct {
 	allocator
-	order []uint16 // what it is to hold, in this order; nil: what it picks
+	order []uint16 // the ports to hold, in this order; nil: those that it picks
 	used  int
 }
 
@@ -56,7 +56,7 @@ func (p peer) fill(order string) *filling {
 	return f
 }
 
-// to fills on to per100 per cent. It never empties.
+// to fills up to per100 percent. It releases nothing.
 func (f *filling) to(per100 float64) {
 	for n := int(per100 / 100 * size); f.used < n; f.used++ {
 		if f.order != nil {
@@ -67,7 +67,7 @@ func (f *filling) to(per100 float64) {
 	}
 }
 
-// TestFillingHoldsItsShare: of 64,512 ports, those that 99.99 per cent leave can be acquired, and no more.
+// TestFillingHoldsItsShare: at 99.99 percent of 64,512 ports, the 7 ports that are left can be acquired, and no more.
 func TestFillingHoldsItsShare(t *testing.T) {
 	for _, p := range peers {
 		for _, order := range orders {
@@ -86,7 +86,7 @@ func TestFillingHoldsItsShare(t *testing.T) {
 	}
 }
 
-// TestWalkedIsWhatGVisorPicks: of the same random numbers, gVisor makes the same order.
+// TestWalkedIsWhatGVisorPicks: from the same random numbers, gVisor makes the same order.
 func TestWalkedIsWhatGVisorPicks(t *testing.T) {
 	const n = 2000
 	seed := [32]byte{1}
@@ -98,9 +98,9 @@ func TestWalkedIsWhatGVisorPicks(t *testing.T) {
 	}
 }
 
-// TestOnlyOwnPicksOfThoseThatWalkCluster: at 90 %, from a random port on, the first that is free is the tenth of
-// those that were filled at random, but the 50th of those that walk and were filled by their own picks: (1 + 1 /
-// 0.1²) / 2, as in a hash table with linear probing.
+// TestOnlyOwnPicksOfThoseThatWalkCluster: at 90 %, a walk from a random port to the first free one is 10 ports long if
+// the ports in use are random. It is 50 ports long if a contender that walks has picked them: (1 + 1 / 0.1²) / 2, as in
+// a hash table with linear probing.
 func TestOnlyOwnPicksOfThoseThatWalkCluster(t *testing.T) {
 	const n = size * 9 / 10
 	for _, p := range peers {
@@ -118,22 +118,22 @@ func TestOnlyOwnPicksOfThoseThatWalkCluster(t *testing.T) {
 			taken = append(taken, port)
 		}
 		if got := walk(taken); got < 0.7*want || got > 1.4*want {
-			t.Errorf("%s: a walk of %.1f ports, filled by its own picks; want some %.0f", p.name, got, want)
+			t.Errorf("%s: a walk of %.1f ports after its own picks; want about %.0f", p.name, got, want)
 		}
 	}
 	if got := walk(shuffled[:n]); got < 7 || got > 14 {
-		t.Errorf("a walk of %.1f ports, filled at random", got)
+		t.Errorf("a walk of %.1f ports after random picks", got)
 	}
 }
 
-// walk returns how many ports are looked at, on average over all ports to start from, until one is not among taken.
+// walk returns how many ports a walk looks at until it finds one that is not in taken, on average over all starts.
 func walk(taken []uint16) float64 {
 	var used [size]bool
 	for _, port := range taken {
 		used[port-first] = true
 	}
 	sum, run := 0, 0
-	for at := 2*size - 1; at >= 0; at-- { // twice round: the first round finds the run that goes over the end
+	for at := 2*size - 1; at >= 0; at-- { // twice round, because a run may go over the end
 		run++
 		if !used[at%size] {
 			run = 1

@@ -9,15 +9,15 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/ports"
 )
 
-// gVisor is the PortManager of gVisor's network stack, used as its TCP endpoint uses it, towards one destination: it
-// walks on from a random port and tries to reserve each.
+// gVisor is the PortManager of gVisor's network stack, towards one destination. It is used as the TCP endpoint uses it:
+// it walks on from a random port and tries to reserve each.
 type gVisor struct {
 	m   *ports.PortManager
 	rng rand.RNG
-	to  ports.Reservation // less its port
+	to  ports.Reservation // without its port
 }
 
-// newGVisor returns one that hands out the ports from first to last, from offsets that it reads from random.
+// newGVisor returns one with the ports from first to last, both inclusive. It reads its offsets from random.
 func newGVisor(random io.Reader, first, last uint16) *gVisor {
 	a := &gVisor{m: ports.NewPortManager(), rng: rand.RNGFrom(random), to: ports.Reservation{
 		Networks:  []tcpip.NetworkProtocolNumber{header.IPv4ProtocolNumber},

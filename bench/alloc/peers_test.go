@@ -18,22 +18,22 @@ const (
 	size  = last - first + 1
 )
 
-// allocator is what every contender can do.
+// allocator is implemented by every contender.
 type allocator interface {
 	Acquire() (port uint16, ok bool)
 	Reserve(port uint16)
 	Release(port uint16) bool
 }
 
-// peer is a contender. What takes too long to fill by its own picks has the order in which they would take the ports.
+// peer is a contender. If it takes too long to fill by its own picks, picks returns the order that it would have.
 type peer struct {
 	name  string
 	new   func() allocator
 	picks func() []uint16
 }
 
-// peers are the contenders. Only ephemera, freelist and model pick uniformly; the others favour a port that follows
-// used ones.
+// peers are the contenders. Only ephemera, freelist and model pick uniformly. The others favour the ports that follow
+// used ports.
 var peers = []peer{
 	{"ephemera", func() allocator { return ephemera{alloc.New(alloc.RangeSet(first, last))} }, nil},
 	{"nextclear", func() allocator { return &nextClear{bits: bitset.New(size)} }, nil},
@@ -48,7 +48,7 @@ var peers = []peer{
 	},
 }
 
-// none hands out nothing: what it takes is the benchmark's own work.
+// none does nothing: it measures the benchmark's own work.
 type none struct{}
 
 func (none) Acquire() (uint16, bool) { return first, true }
@@ -59,7 +59,7 @@ type ephemera struct{ *alloc.Ports }
 
 func (a ephemera) Reserve(port uint16) { a.Ports.Reserve(port) }
 
-// nextClear takes the first clear bit from a random position on, with bits-and-blooms/bitset under a mutex.
+// nextClear takes the first clear bit after a random position, with bits-and-blooms/bitset under a mutex.
 type nextClear struct {
 	mu    sync.Mutex
 	bits  *bitset.BitSet
@@ -98,8 +98,8 @@ func (a *nextClear) Release(port uint16) bool {
 	return true
 }
 
-// freeList keeps the free ports in an array and takes a random one by swapping it with the last: uniform, at 24 bits a
-// port with the flags that make Release safe.
+// freeList keeps the free ports in an array, and swaps a random one with the last to take it. It picks uniformly, and
+// takes 24 bits a port with the flags that make Release safe.
 type freeList struct {
 	mu   sync.Mutex
 	free []uint16
@@ -147,7 +147,7 @@ func (a *freeList) Release(port uint16) bool {
 	return true
 }
 
-// portMap keeps the used ports in a map and walks on from a random port, unless the map holds all.
+// portMap keeps the used ports in a map. It walks on from a random port, unless all ports are used.
 type portMap struct {
 	mu   sync.Mutex
 	used map[uint16]struct{}
@@ -180,8 +180,8 @@ func (a *portMap) Release(port uint16) bool {
 	return used
 }
 
-// bitScan looks at one bit of a big.Int after the other from a random one on, unless it has counted that all are set,
-// as the service allocator of Kubernetes does.
+// bitScan looks at one bit of a big.Int after the other, from a random one on, unless all are set. The service
+// allocator of Kubernetes does the same.
 type bitScan struct {
 	mu    sync.Mutex
 	used  *big.Int
@@ -223,7 +223,7 @@ func (a *bitScan) Release(port uint16) bool {
 	return true
 }
 
-// model is what obviously does it right: it lists the free ports and picks one of the list.
+// model is obviously right: it lists the free ports and picks one of the list.
 type model struct {
 	mu   sync.Mutex
 	used []bool

@@ -11,7 +11,7 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// cell is one situation. Every contender that knows it has a turn in it.
+// cell is one situation. Each of its contenders has a turn in it.
 type cell struct {
 	Network   string // lab.Loopback or lab.Veth
 	Reuse     int    // net.ipv4.tcp_tw_reuse
@@ -19,7 +19,7 @@ type cell struct {
 	Source    bool   // whether the dials name their source address
 }
 
-// name is how the output names a contender in a cell.
+// name returns the name of a contender in a cell, as in the output.
 func (c cell) name(contender string, ports alloc.Set) string {
 	source := "no"
 	if c.Source {
@@ -29,7 +29,7 @@ func (c cell) name(contender string, ports alloc.Set) string {
 		contender, c.Network, c.Reuse, c.Upstreams, source, ports.Len())
 }
 
-// matrix returns the cells that the lists, with commas, span.
+// matrix returns a cell for every combination of the items of the lists, which are separated by commas.
 func matrix(networks, reuse, upstreams, source string) ([]cell, error) {
 	reuses, err1 := numbers("-reuse", reuse, 0, 2)
 	ups, err2 := numbers("-upstreams", upstreams, 1, 200)
@@ -42,7 +42,7 @@ func matrix(networks, reuse, upstreams, source string) ([]cell, error) {
 			for _, u := range ups {
 				for s := range strings.SplitSeq(source, ",") {
 					if s != "no" && s != "yes" {
-						return nil, fmt.Errorf("-source %s: it takes no, yes or both with a comma", source)
+						return nil, fmt.Errorf("-source: use no, yes or both with a comma (%q)", source)
 					}
 					cells = append(cells, cell{network, r, u, s == "yes"})
 				}
@@ -52,13 +52,13 @@ func matrix(networks, reuse, upstreams, source string) ([]cell, error) {
 	return cells, nil
 }
 
-// numbers parses a list of numbers from first to last.
+// numbers parses a list of numbers, each from first to last, both inclusive.
 func numbers(name, list string, first, last int) ([]int, error) {
 	var all []int
 	for text := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < first || n > last {
-			return nil, fmt.Errorf("%s %s: it takes numbers from %d to %d, with commas", name, list, first, last)
+			return nil, fmt.Errorf("%s: use numbers from %d to %d, separated by commas (%q)", name, first, last, list)
 		}
 		all = append(all, n)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// The processes that compare starts are this program.
+// compare starts this program for its other processes.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == clientRole || os.Args[1] == lab.ServerRole) {
 		main()
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every contender of each cell dials and closes, and each figure has the name that the report reads.
+// Every contender of each cell dials and closes, and each figure has the name that bench/report reads.
 func TestCompareMeasuresEveryContenderInEachCell(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -65,7 +65,7 @@ func TestCompareMeasuresEveryContenderInEachCell(t *testing.T) {
 	}
 }
 
-// A turn uses each tuple once and then fails, because TIME_WAIT lasts longer than the turn.
+// A turn uses each tuple once. Then dials fail, because TIME_WAIT lasts longer than the turn.
 func TestATurnCountsWhatFails(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

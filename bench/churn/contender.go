@@ -19,15 +19,16 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// The contenders of a cell without a source address and of one with it. The others are compared with the first.
+// The contenders of a cell without and with a source address. The first contender is the one that the others are
+// compared with.
 //
-//   - net is the zero net.Dialer, and zero the zero Dialer.
-//   - random is net.Dialer with a Control that names one port at random, and another one where the kernel refuses it. It
-//     shows what a port that nobody can predict costs the kernel: its own choices follow each other, and so does the
-//     memory that it touches for them.
-//   - noport is net.Dialer with a LocalAddr, and a Control that sets IP_BIND_ADDRESS_NO_PORT. It is the best that
-//     net.Dialer can do with a source address: bind then reserves no port, and connect chooses one.
-//   - localaddr is net.Dialer with a LocalAddr alone. Its bind reserves a port that no other connection has, not even
+//   - net is the zero net.Dialer. zero is the zero Dialer.
+//   - random is net.Dialer with a Control that names one port at random, and another one if the kernel refuses it. It
+//     shows what unpredictable ports cost the kernel. The ports that the kernel chooses follow each other, and so does
+//     the memory that it touches for them.
+//   - noport is net.Dialer with a LocalAddr and a Control that sets IP_BIND_ADDRESS_NO_PORT. That is the best that
+//     net.Dialer can do with a source address: bind reserves no port, and connect chooses one.
+//   - localaddr is net.Dialer with a LocalAddr only. Its bind reserves a port that no other connection has, not even
 //     one in TIME_WAIT.
 //   - pool is Dialer with a Pool that has the source address and the ports of the host.
 var (
@@ -44,7 +45,7 @@ func (c cell) contenders() []string {
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// newContender returns how a contender dials from a source address.
+// newContender returns the dial function of a contender.
 func newContender(name string, source netip.Addr, ports alloc.Set) (dialFunc, error) {
 	local := &net.TCPAddr{IP: source.AsSlice()}
 	switch name {
@@ -62,10 +63,10 @@ func newContender(name string, source netip.Addr, ports alloc.Set) (dialFunc, er
 		sources := []netip.Prefix{netip.PrefixFrom(source, source.BitLen())}
 		return (&dialer.Dialer{TCP: &tuple.Pool{Sources: sources, Ports: ports}}).Dial, nil
 	}
-	return nil, fmt.Errorf("no contender is called %q", name)
+	return nil, fmt.Errorf("no contender has this name: %q", name)
 }
 
-// bindNoPort is a net.Dialer's Control that leaves the choice of the port to connect.
+// bindNoPort is a Control for net.Dialer. It makes connect choose the port instead of bind.
 func bindNoPort(_, _ string, raw syscall.RawConn) (err error) {
 	controlErr := raw.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -73,7 +74,7 @@ func bindNoPort(_, _ string, raw syscall.RawConn) (err error) {
 	return cmp.Or(err, controlErr)
 }
 
-// dialRandom returns a net.Dialer's Dial from one of the ports, which it chooses by IP_LOCAL_PORT_RANGE.
+// dialRandom returns a dial function that names one of the ports at random by IP_LOCAL_PORT_RANGE.
 func dialRandom(ports []uint16) dialFunc {
 	const tries = 8
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {

@@ -1,20 +1,20 @@
 //go:build linux
 
-// Churn measures how many connections a second a client can open and close, sustained, if it closes first. Each of them
-// leaves its tuple in TIME_WAIT.
+// Churn measures how many connections a client can open and close in a second, sustained, if it closes first. Each
+// connection leaves its tuple in TIME_WAIT.
 //
-//	go run ./bench/churn                                                   everything: an hour
-//	go run ./bench/churn -ports 40000-40499 -for 4s                        the same with 500 ports: nine minutes
-//	go run ./bench/churn -networks veth -reuse 1 -upstreams 1 -source no   one situation: two minutes
+//	go run ./bench/churn                                                   everything: an hour and a quarter
+//	go run ./bench/churn -ports 40000-40499 -for 4s                        the same with 500 ports: ten minutes
+//	go run ./bench/churn -networks veth -reuse 1 -upstreams 1 -source no   one situation: three minutes
 //
-// 32 goroutines dial, read one byte and close. The contenders take turns, each in a network namespace, a client process
-// and a server process of its own. A dial that fails is followed by a pause of 1 ms.
+// 32 goroutines dial, read one byte and close. The contenders take turns. Each turn has its own network namespace,
+// client process and server process. After a dial that fails there is a pause of 1 ms.
 //
-// It prints what Go benchmarks print: dials a second that succeeded and that failed, the median and the 99th percentile
-// of the time of a dial that succeeded, the CPU time that the client's process used for each of these, and the rate as
-// a multiple of net.Dialer's. Standard error has an example of the dials that failed.
+// It prints in the format of Go benchmarks: the dials a second that succeeded and that failed, the median and the 99th
+// percentile of the time of a dial that succeeded, the CPU time of the client's process for each of these dials, and
+// the rate as a multiple of the first contender's. Standard error shows the error of one dial that failed.
 //
-// It runs as root, or without privilege where the system allows user namespaces. The network veth needs the ip command.
+// It runs as root, or without privilege if the system allows user namespaces. The network veth needs the ip command.
 package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 	flag.DurationVar(&t.For, "for", 30*time.Second, "how long a turn takes")
 	rounds := flag.Int("rounds", 2, "turns that each contender has in each cell")
 	networks := flag.String("networks", lab.Loopback+","+lab.Veth,
-		"lo is the loopback; with veth the server is in another network namespace")
+		"lo is the loopback; with veth the server is in a second network namespace")
 	reuse := flag.String("reuse", "0,1,2", "values of net.ipv4.tcp_tw_reuse")
 	upstreams := flag.String("upstreams", "1,20", "numbers of destinations")
 	source := flag.String("source", "no,yes", "whether the dials name their source address")
@@ -51,7 +51,7 @@ func main() {
 		err = work(flag.Arg(0))
 	case err != nil:
 	case flag.NArg() > 0 || *rounds < 1 || t.AtOnce < 1 || t.For <= 0:
-		err = fmt.Errorf("%q: it takes flags alone, and each number must be at least 1", os.Args[1:])
+		err = fmt.Errorf("use only flags, and numbers and times above 0 (%q)", os.Args[1:])
 	default:
 		_, _, err = ends(t.Ports)
 		if err == nil {
@@ -65,7 +65,7 @@ func main() {
 	}
 }
 
-// work is what the other processes of this program do.
+// work runs in the other processes of this program.
 func work(role string) error {
 	switch role {
 	case clientRole:
@@ -73,5 +73,5 @@ func work(role string) error {
 	case lab.ServerRole:
 		return lab.ServeNetwork()
 	}
-	return fmt.Errorf("there is no role %q", role)
+	return fmt.Errorf("no process has this role: %q", role)
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// rest is between two turns: the kernel takes down the network namespace of the last one, with its sockets in
-// TIME_WAIT, after its processes have ended.
+// rest is the time between two turns. The kernel needs it to remove the last network namespace and its sockets in
+// TIME_WAIT, after the processes of the turn have ended.
 const rest = 300 * time.Millisecond
 
-// compare has the contenders take turns in each cell, and prints what each of them did as Go benchmarks do.
+// compare has the contenders take turns in each cell, and prints the results in the format of Go benchmarks.
 //
-// Each turn has a network namespace, a server and a client process of its own. So a turn meets neither TIME_WAIT nor a
-// port that an earlier one left. In a round the contenders of a cell follow each other, in a new order each time.
+// Each turn has its own network namespace, server process and client process, so it does not meet TIME_WAIT or ports
+// that an earlier turn left. In a round the contenders of a cell follow each other, in a new order each time.
 func compare(out io.Writer, cells []cell, rounds int, t turn) error {
 	for range rounds {
 		for _, c := range cells {
@@ -40,12 +40,12 @@ func (t turn) round(out io.Writer) error {
 		t.Contender = names[i]
 		p, err := lab.Start(netns.Private(), clientRole)
 		if err != nil {
-			return fmt.Errorf("a network namespace, or the user namespace that it takes without privilege: %w", err)
+			return fmt.Errorf("cannot make a network namespace (without privilege it needs a user namespace): %w", err)
 		}
 		err = p.Ask(t, &results[i])
 		p.Stop()
 		if err != nil {
-			return fmt.Errorf("the process of %s, which says why above: %w", t.Contender, err)
+			return fmt.Errorf("the process of a contender failed, see its error above: %w (%s)", err, t.Contender)
 		}
 		time.Sleep(rest)
 	}
@@ -57,7 +57,8 @@ func (t turn) round(out io.Writer) error {
 	return nil
 }
 
-// print prints the number of dials that succeeded and the figures. of-net is the rate as a multiple of net.Dialer's.
+// print prints the number of dials that succeeded and the figures. of-net is the rate as a multiple of the first
+// contender's.
 func (r result) print(out io.Writer, name string, net result, length time.Duration) error {
 	rate := func(n int) float64 { return float64(n) / length.Seconds() }
 	line := fmt.Sprintf("%s \t%d\t%.1f dials/s\t%d failed\t%.1f failed/s",

@@ -25,14 +25,14 @@ type turn struct {
 	For       time.Duration
 }
 
-// result is what came of a turn.
+// result is the result of a turn.
 type result struct {
 	OK, Failed int
 	P50, P99   time.Duration // of a dial that succeeded
-	CPU        time.Duration // of the client's process in all
+	CPU        time.Duration // of the client's process, in total
 }
 
-// run takes a turn in the network namespace of this process, which has nothing else in it.
+// run takes a turn in the network namespace of this process, which must be empty.
 func (t turn) run() (result, error) {
 	first, last, err := ends(t.Ports)
 	if err != nil {
@@ -56,18 +56,18 @@ func (t turn) run() (result, error) {
 	return t.churn(dial, to), nil
 }
 
-// ends returns the first and the last port of a range.
+// ends returns the first and the last port of a range, both inclusive.
 func ends(ports alloc.Set) (first, last uint16, err error) {
 	all := slices.Collect(ports.All())
 	n := len(all)
 	if n < 2 || int(all[n-1])-int(all[0]) != n-1 || all[0] < 1024 || n%2 != 0 {
-		return 0, 0, fmt.Errorf("-ports %v: it takes one range from 1024 on with an even number of ports, "+
-			"because connect leaves the last of an odd one", ports)
+		return 0, 0, fmt.Errorf("-ports: use one range from 1024 on with an even number of ports, "+
+			"because connect never uses the last port of an odd range (%v)", ports)
 	}
 	return all[0], all[n-1], nil
 }
 
-// churn has all goroutines dial and close until the time is over.
+// churn makes all goroutines dial and close until the time is over.
 func (t turn) churn(dial dialFunc, to []string) result {
 	workers := make([]worker, t.AtOnce)
 	var running sync.WaitGroup
@@ -94,7 +94,7 @@ func (t turn) churn(dial dialFunc, to []string) result {
 		r.P50, r.P99 = took[r.OK/2], took[r.OK*99/100]
 	}
 	if r.Failed > 0 {
-		log.Printf("%s: %d dials failed, for example: %v", t.Cell.name(t.Contender, t.Ports), r.Failed, last)
+		log.Printf("%s: dials failed, for example: %v (%d dials)", t.Cell.name(t.Contender, t.Ports), last, r.Failed)
 	}
 	return r
 }
@@ -114,16 +114,15 @@ type worker struct {
 }
 
 const (
-	// spread is the time in which the workers use every tuple once, at the start of a turn. Where the kernel takes a
-	// tuple out of TIME_WAIT after a second, all of a small range would otherwise come back at one moment in each
-	// second.
+	// spread is how long the workers take to use every tuple once, at the start of a turn. Without it, all tuples of a
+	// small range would become free at one moment of each second, if the kernel ends TIME_WAIT after a second.
 	spread = time.Second
 
-	// pause follows a dial that failed: a client that tries again at once takes the processor from the server.
+	// pause follows a dial that failed. Without it, the client would take the processor from the server.
 	pause = time.Millisecond
 )
 
-// run dials, reads the byte that says that the server has accepted, and closes first.
+// run dials, reads the byte that the server sends after it has accepted, and closes first.
 func (w *worker) run() {
 	for {
 		began := time.Now()

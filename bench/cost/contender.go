@@ -15,11 +15,11 @@ import (
 // contender is a way to dial.
 type contender struct {
 	protocol, name string
-	against        string // the contender of the same protocol that it is compared with; empty for that one itself
+	against        string // the contender of the same protocol to compare it with; empty for a baseline
 }
 
-// contenders are net.Dialer without and with a LocalAddr; the zero Dialer; Dialer with a Tracker; and Dialer with a
-// Pool that has the source address and the ports of the host.
+// contenders are net.Dialer without (net) and with a LocalAddr (localaddr), the zero Dialer (zero), Dialer with a
+// Tracker (tracker), and Dialer with a Pool that has the source address and the ports of the host (pool).
 var contenders = []contender{
 	{"tcp", "net", ""},
 	{"tcp", "zero", "net"},
@@ -31,12 +31,12 @@ var contenders = []contender{
 	{"udp", "pool", "net"},
 }
 
-// row is the name of what a contender measures.
+// row returns the name of a contender in the output.
 func (c contender) row() string { return "BenchmarkCost/impl=" + c.name + "/protocol=" + c.protocol }
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// dialer returns how it dials. A pool has the source address and the ports.
+// dialer returns the dial function of a contender. A pool has this source address and these ports.
 func (c contender) dialer(source netip.Addr, ports alloc.Set) (dialFunc, error) {
 	switch c.name {
 	case "net":
@@ -51,5 +51,5 @@ func (c contender) dialer(source netip.Addr, ports alloc.Set) (dialFunc, error) 
 		pool := &tuple.Pool{Sources: []netip.Prefix{netip.PrefixFrom(source, source.BitLen())}, Ports: ports}
 		return (&dialer.Dialer{TCP: pool, UDP: pool}).Dial, nil
 	}
-	return nil, fmt.Errorf("no contender is called %q", c.name)
+	return nil, fmt.Errorf("no contender has this name: %q", c.name)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// The processes that compare starts are this program.
+// compare starts this program for its other processes.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == contenderRole || os.Args[1] == lab.ServerRole) {
 		main()
@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every contender has a line a round, with the name that the report reads, and a line of ratios.
+// Every contender has a line a round, with the name that bench/report reads. Those that are compared have a line of
+// ratios.
 func TestCompareMeasuresEveryContender(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

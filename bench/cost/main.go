@@ -1,19 +1,19 @@
 //go:build linux
 
-// Cost measures what a short connection costs its client where nothing stands in its way: a dial, one read and a close.
-// The peer closes first, so that no TIME_WAIT stays on this side. For UDP it is a dial and a close.
+// Cost measures what a short connection costs its client if nothing stands in the way: a dial, one read and a close.
+// The peer closes first, so no TIME_WAIT stays on this side. For UDP it measures a dial and a close.
 //
 //	go run ./bench/cost
 //	go run ./bench/cost -network veth -rounds 20
 //
-// Each contender has a network namespace, a client process and a server process of its own, and one goroutine dials. In
-// a round each contender has a turn. It prints what Go benchmarks print, a line a round: the mean and the median of the
-// time, the CPU time of the client's process, and the bytes and mallocs of a dial. Below stand the ratios to
-// net.Dialer: each is taken within a round, and the median of these is shown.
+// Each contender has its own network namespace, client process and server process, and one goroutine dials. In a round
+// each contender has a turn. Cost prints in the format of Go benchmarks, a line a round: the mean and the median of the
+// time, the CPU time of the client's process, and the bytes and allocations of a dial. Then it prints the ratios to
+// net.Dialer: the median over the rounds of the ratio within a round.
 //
-// It runs as root, or without privilege where the system allows user namespaces. On the loopback the server's sockets
-// are in the client's network namespace, so a Tracker hears of two sockets for each connection; behind a veth it hears
-// of one. The network veth needs the ip command.
+// It runs as root, or without privilege if the system allows user namespaces. The network veth needs the ip command. On
+// the loopback the server's sockets are in the client's network namespace, so a Tracker hears of two sockets for each
+// connection. With veth it hears of one.
 package main
 
 import (
@@ -32,8 +32,8 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("cost: ")
 	network := flag.String("network", lab.Loopback,
-		"lo is the loopback; with veth the server is in another network namespace")
-	rounds := flag.Int("rounds", 20, "turns that each contender has, besides one to warm up")
+		"lo is the loopback; with veth the server is in a second network namespace")
+	rounds := flag.Int("rounds", 20, "turns of each contender, not counting one to warm up")
 	dials := flag.Int("dials", 1000, "dials in a turn")
 	flag.Parse()
 	var err error
@@ -46,7 +46,7 @@ func main() {
 			err = fmt.Errorf("%s: %w", c.row(), err)
 		}
 	case flag.NArg() > 0 || *rounds < 1 || *dials < 1:
-		err = fmt.Errorf("%q: it takes flags alone, and each number must be at least 1", os.Args[1:])
+		err = fmt.Errorf("use only flags, and numbers above 0 (%q)", os.Args[1:])
 	default:
 		fmt.Println("pkg: github.com/ephemera-go/ephemera/bench/cost")
 		err = compare(os.Stdout, *network, *rounds, *dials)

@@ -12,10 +12,10 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// compare has the contenders take a turn in each round, in a new order, and prints what they measured as Go benchmarks
-// do: a line a round. The first round warms up.
+// compare gives each contender a turn in each round, in a new order each time. It prints the results in the format of
+// Go benchmarks, a line a round. The first round warms up.
 //
-// Each contender has a network namespace, a server and a client process of its own, because a Tracker hears of every
+// Each contender has its own network namespace, server process and client process, because a Tracker hears of every
 // socket in its network namespace.
 func compare(out io.Writer, network string, rounds, dials int) error {
 	processes := make([]*lab.Process, len(contenders))
@@ -29,7 +29,7 @@ func compare(out io.Writer, network string, rounds, dials int) error {
 	for i, c := range contenders {
 		p, err := lab.Start(netns.Private(), contenderRole, c.protocol, c.name, network)
 		if err != nil {
-			return fmt.Errorf("a network namespace, or the user namespace that it takes without privilege: %w", err)
+			return fmt.Errorf("cannot make a network namespace (without privilege it needs a user namespace): %w", err)
 		}
 		processes[i] = p
 	}
@@ -38,7 +38,8 @@ func compare(out io.Writer, network string, rounds, dials int) error {
 		for _, i := range rand.Perm(len(contenders)) {
 			var got cost
 			if err := processes[i].Ask(turn{dials}, &got); err != nil {
-				return fmt.Errorf("the process of %s, which says why above: %w", contenders[i].row(), err)
+				return fmt.Errorf("the process of a contender failed, see its error above: %w (%s)",
+					err, contenders[i].row())
 			}
 			if round > 0 {
 				costs[i] = append(costs[i], got)
@@ -48,7 +49,7 @@ func compare(out io.Writer, network string, rounds, dials int) error {
 	return print(out, dials, costs)
 }
 
-// print prints the rounds of each contender, and below them the medians of the ratios.
+// print prints the rounds of each contender, and then the medians of the ratios.
 func print(out io.Writer, dials int, costs [][]cost) error {
 	for i, c := range contenders {
 		for _, r := range costs[i] {
@@ -76,7 +77,7 @@ func print(out io.Writer, dials int, costs [][]cost) error {
 	return nil
 }
 
-// ratio returns the median over the rounds of what one contender's figure is to the other's.
+// ratio returns the median over the rounds of one contender's figure divided by another's.
 func ratio(over, under []cost, figure func(cost) float64) float64 {
 	var all []float64
 	for i := range over {

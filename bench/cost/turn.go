@@ -14,17 +14,17 @@ import (
 	"github.com/ephemera-go/ephemera/bench/internal/lab"
 )
 
-// turn asks a contender for so many dials.
+// turn asks a contender for this many dials.
 type turn struct{ Dials int }
 
-// cost is what a dial cost in a turn.
+// cost is the cost of a dial in a turn.
 type cost struct {
 	Wall, P50      time.Duration // the mean and the median
 	CPU            time.Duration // of the client's process
 	Mallocs, Bytes float64
 }
 
-// The local ports of every contender: the kernel's default.
+// The local ports of every contender, both inclusive: the kernel's default.
 const firstPort, lastPort = 32768, 60999
 
 // contend takes turns in the network namespace of this process.
@@ -44,7 +44,7 @@ func (c contender) contend(network string) error {
 	})
 }
 
-// once dials and closes. TCP reads until the peer has closed, which does so at once.
+// once dials and closes. For TCP it waits until the peer has closed, which the peer does at once.
 func (c contender) once(dial dialFunc, to string) error {
 	conn, err := dial(c.protocol, to)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c contender) once(dial dialFunc, to string) error {
 	return errors.Join(err, conn.Close())
 }
 
-// measure calls f for each dial.
+// measure calls f t.Dials times.
 func (t turn) measure(f func() error) (cost, error) {
 	took := make([]time.Duration, t.Dials)
 	var before, after runtime.MemStats

@@ -14,12 +14,12 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// turn asks a contender to hold so many connections, or more if it does, and then to time so many dials.
+// turn asks a contender to hold at least this many connections and then to time this many dials.
 type turn struct {
 	Hold, Dials int
 }
 
-// contend takes turns in a network namespace of its own.
+// contend takes turns in the network namespace of this process.
 func (c *contender) contend() error {
 	if err := c.setUp(); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (c *contender) setUp() error {
 		return err
 	}
 	sysctls := [][2]string{{"core/somaxconn", fmt.Sprint(backlog)}, {"ipv4/ip_unprivileged_port_start", "0"}}
-	if c.name == "bind" { // the kernel's own range is elsewhere
+	if c.name == "bind" { // its ports must be outside the kernel's range
 		sysctls = append(sysctls, [2]string{"ipv4/ip_local_port_range", "1 1023"})
 	} else {
 		sysctls = append(sysctls, [2]string{"ipv4/ip_local_port_range", fmt.Sprint(c.first, " ", c.last)})
@@ -53,25 +53,26 @@ func (c *contender) setUp() error {
 	return listen()
 }
 
-// backlog is more than all the ports and all dials of a run, which stay in the queue when they are closed.
+// backlog is more than all connections and dials of a run. They stay in the accept queue even when they are closed.
 const backlog = 1_000_000
 
 // listen listens at the destination and accepts nothing. The kernel then makes both ends of a connection within
-// connect(2) and no other process wakes up, which is the least disturbance: with one that accepts, CPU time and p50
-// were about a tenth more and p99 twice as much. The socket is not package net's, whose poller would wake up the
-// process that dials.
+// connect(2), and no other process wakes up. With a process that accepts, CPU time and p50 were about a tenth higher,
+// and p99 was twice as high. The socket is not one of package net, because its poller would wake up the process that
+// dials.
 func listen() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(destination.Port()), Addr: destination.Addr().As4()}); err != nil {
+	at := &unix.SockaddrInet4{Port: int(destination.Port()), Addr: destination.Addr().As4()}
+	if err := unix.Bind(fd, at); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
 	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
 }
 
-// time times n dials, which must fail if nothing is free and must not if something is.
+// time times n dials. They must fail if full, and must not fail otherwise.
 func (c *contender) time(n int, full bool) (timing, error) {
 	result := timing{Dials: make([]time.Duration, n)}
 	dial, to := c.dialer(), destination.String()
@@ -81,9 +82,10 @@ func (c *contender) time(n int, full bool) (timing, error) {
 		conn, err := dial("tcp", to)
 		result.Dials[i] = time.Since(start)
 		if (err != nil) != full {
-			return timing{}, fmt.Errorf("a dial with every port held: %t; its error: %w", full, err)
+			return timing{}, fmt.Errorf("a dial failed with a port free, or succeeded with none: %w (all held: %t)",
+				err, full)
 		}
-		if err == nil { // closing is not timed, and takes a system call to leave out
+		if err == nil { // the close does not count
 			result.CPU += lab.CPUTime() - before
 			abortOnClose(conn)
 			conn.Close()

@@ -16,38 +16,39 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// contenders are the plain net.Dialer, one with a LocalAddr, one with IP_LOCAL_PORT_RANGE over the whole range,
-// ephemera with the kernel's ports and no source address, and ephemera with ports that are not the kernel's and a
-// source address.
+// contenders are the zero net.Dialer (net), one with a LocalAddr (localaddr), one with IP_LOCAL_PORT_RANGE over the
+// whole range (oneliner), ephemera with the kernel's ports and no source address (range), and ephemera with a source
+// address and ports outside the kernel's range (bind).
 var contenders = []string{"net", "localaddr", "oneliner", "range", "bind"}
 
-// source is where all leave from, whether they say so or not, and destination where they go: each in a namespace of
-// its own.
+// Every connection leaves from source, whether the dialer names it or not, and goes to destination. Each contender has
+// a network namespace of its own.
 var (
 	source      = netip.MustParseAddr("127.0.0.1")
 	destination = netip.MustParseAddrPort("127.0.1.1:80")
 )
 
-// controlFunc is a net.Dialer's Control.
+// controlFunc is the type of net.Dialer's Control.
 type controlFunc = func(network, address string, c syscall.RawConn) error
 
 // contender is a way to dial.
 type contender struct {
 	name        string
-	first, last uint16      // the ports
-	pool        *tuple.Pool // that chooses among them; nil if the kernel does
+	first, last uint16      // the ports, both inclusive
+	pool        *tuple.Pool // chooses among them; nil if the kernel does
 
-	// What it sets in a net.Dialer.
+	// Fields of its net.Dialer.
 	source  net.IP
 	control controlFunc
 }
 
-// newContender returns a contender with so many ports: 32768-60999, the range of most hosts, 1024-65535, all that
-// need no privilege, or some in between. No listener's port is among them.
+// newContender returns a contender with this many ports. 28,232 ports are 32768-60999, the range of most hosts. 64,512
+// ports are 1024-65535, all that need no privilege. The listener's port is not among them.
 func newContender(name string, ports int) (*contender, error) {
 	const usual, most = 32768, 65536 - 1024
 	if ports < 2 || ports > most || ports%2 != 0 {
-		return nil, fmt.Errorf("%d ports: take an even number, for connect leaves the last of an odd one, from 2 to %d", ports, most)
+		return nil, fmt.Errorf("-ports: use an even number from 2 to %d, because connect never uses the last port of "+
+			"an odd range (%d)", most, ports)
 	}
 	first := min(usual, 65536-ports)
 	c := &contender{name: name, first: uint16(first), last: uint16(first + ports - 1)}
@@ -57,8 +58,8 @@ func newContender(name string, ports int) (*contender, error) {
 	case "localaddr":
 		c.source = source.AsSlice()
 	case "oneliner":
-		// The best that a Control of a few lines can do: with any IP_LOCAL_PORT_RANGE the kernel starts its search at random
-		// and does not try the ports of one parity first.
+		// The best that a Control of a few lines can do. With IP_LOCAL_PORT_RANGE, the kernel starts its search at
+		// random and does not try the ports of one parity first.
 		c.control = portRange(c.first, c.last)
 	case "range":
 		c.pool = &tuple.Pool{Ports: set}
@@ -66,17 +67,17 @@ func newContender(name string, ports int) (*contender, error) {
 		c.source = source.AsSlice()
 		c.pool = &tuple.Pool{Ports: set, Sources: []netip.Prefix{netip.PrefixFrom(source, source.BitLen())}}
 	default:
-		return nil, fmt.Errorf("no contender is called %q", name)
+		return nil, fmt.Errorf("no contender has this name: %q", name)
 	}
 	return c, nil
 }
 
-// ports is how many there are.
+// ports returns how many ports the contender has.
 func (c *contender) ports() int { return int(c.last) - int(c.first) + 1 }
 
 type dialFunc = func(network, address string) (net.Conn, error)
 
-// dialer returns how it dials what is timed.
+// dialer returns the dial function to time.
 func (c *contender) dialer() dialFunc {
 	if c.pool != nil {
 		return (&dialer.Dialer{TCP: c.pool}).Dial
@@ -84,13 +85,14 @@ func (c *contender) dialer() dialFunc {
 	return c.netDialer().Dial
 }
 
-// filler returns how it dials what is only held: from this port, or one of the kernel's choice if it is 0.
+// filler returns the dial function for connections that are only held: from this port, or from one that the kernel
+// chooses if it is 0.
 func (c *contender) filler(port uint16) dialFunc {
 	nd := c.netDialer()
-	nd.KeepAlive = -1 // 64,512 connections would send 4,300 probes a second while dials are timed
+	nd.KeepAlive = -1 // else 64,512 connections would send 4,300 probes a second
 	switch {
 	case port == 0:
-	case c.name == "net": // whose ports are not bound
+	case c.name == "net": // it does not bind its ports
 		nd.Control = portRange(port, port)
 	default:
 		nd.LocalAddr = &net.TCPAddr{IP: c.source, Port: int(port)}
@@ -109,13 +111,14 @@ func (c *contender) netDialer() *net.Dialer {
 	return nd
 }
 
-// portRange has the kernel choose among the ports from first to last.
+// portRange returns a Control that makes the kernel choose among the ports from first to last, both inclusive.
 func portRange(first, last uint16) controlFunc {
 	return func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) {
 			err = errors.Join(
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(uint32(last)<<16|uint32(first)))),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE,
+					int(int32(uint32(last)<<16|uint32(first)))),
 			)
 		})
 		return errors.Join(err, controlErr)

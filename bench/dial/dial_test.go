@@ -13,7 +13,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// The processes that compare starts are this program.
+// compare starts this program for its other processes.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "contender" || os.Args[1] == "holder") {
 		main()
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every contender fills the ports to the last and then fails, and each figure has the name that the report reads.
+// Every contender fills the ports to the last and then fails. Each figure has the name that bench/report reads.
 func TestCompareMeasuresEveryContenderAtEveryFill(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -40,7 +40,8 @@ func TestCompareMeasuresEveryContenderAtEveryFill(t *testing.T) {
 		want = append(want, fmt.Sprintf("BenchmarkDialExhausted/impl=%s/ports=200", name))
 	}
 	for _, name := range want {
-		row := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` +\t72\t[1-9]\d* p50-ns\t[1-9]\d* p99-ns\t\d+ cpu-ns$`)
+		row := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) +
+			` +\t72\t[1-9]\d* p50-ns\t[1-9]\d* p99-ns\t\d+ cpu-ns$`)
 		if n := len(row.FindAllString(out.String(), -1)); n != 1 {
 			t.Errorf("%d rows of %s", n, name)
 		}
@@ -50,7 +51,7 @@ func TestCompareMeasuresEveryContenderAtEveryFill(t *testing.T) {
 	}
 }
 
-// An odd range has a port that connect(2) never finds.
+// connect(2) never uses the last port of an odd range.
 func TestOddRangeIsRefused(t *testing.T) {
 	for _, ports := range []int{0, 1, 201, 64514, -2} {
 		if _, err := newContender("net", ports); err == nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/ephemera-go/ephemera/bench/internal/lab"
 )
 
-// holders are the processes that hold the connections of a contender: a process may often open 20,000 files, and one
-// that holds nothing has no heap to collect while it is timed.
+// holders are the processes that hold the connections of a contender. There are several because a process may often
+// open only 20,000 files. The contender itself holds nothing, so its dials are timed with a small heap.
 type holders struct {
 	processes []*lab.Process
-	room      int // for connections, in the last
+	room      int // how many more connections the last process may hold
 }
 
-// hold opens a connection from each port, or one of the kernel's choice where it is 0.
+// hold opens a connection from each port. For 0 the kernel chooses the port.
 func (h *holders) hold(c *contender, ports []uint16) error {
 	for len(ports) > 0 {
 		if h.room == 0 {
@@ -29,7 +29,7 @@ func (h *holders) hold(c *contender, ports []uint16) error {
 		some := ports[:min(len(ports), h.room)]
 		var held int
 		if err := h.processes[len(h.processes)-1].Ask(some, &held); err != nil {
-			return fmt.Errorf("a process that holds connections: %w", err)
+			return fmt.Errorf("a process that holds connections failed: %w", err)
 		}
 		ports, h.room = ports[len(some):], h.room-len(some)
 	}
@@ -41,9 +41,10 @@ func (h *holders) add(c *contender) error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
 	}
-	const own = 100 // files that the process has open besides
+	const own = 100 // other files that the process has open
 	if files.Max <= own {
-		return fmt.Errorf("a process may open %d files, which is too few to hold connections: raise it (ulimit -Hn)", files.Max)
+		return fmt.Errorf("a process may open too few files to hold connections: raise the limit with ulimit -Hn "+
+			"(%d files)", files.Max)
 	}
 	p, err := lab.Start(nil, "holder", c.name, strconv.Itoa(c.ports()))
 	if err != nil {
@@ -59,7 +60,7 @@ func (h *holders) stop() {
 	}
 }
 
-// holder is what such a process does: it answers how many connections it holds.
+// holder runs in such a process. It opens connections and answers how many it holds.
 func (c *contender) holder() error {
 	var held []net.Conn
 	return lab.Serve(func(ports []uint16) (int, error) {

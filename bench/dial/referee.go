@@ -12,19 +12,19 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// fills are the shares of the ports held when dials are timed, in per cent.
+// fills are the shares of the ports that are held when dials are timed, in percent.
 var fills = []float64{50, 80, 90, 99, 99.9, 100}
 
-// turns is how many each contender has at a fill in a round, besides one to warm up.
+// turns is how many turns each contender has at a fill in a round, not counting one to warm up.
 const turns = 12
 
-// compare lets the contenders fill so many ports and dial, and prints what they measured.
+// compare makes the contenders fill this many ports and dial, and prints the results.
 //
-// While nothing is held all dial in turns. But one that holds connections makes the searches of others longer,
-// whatever namespaces they are in, for the kernel has one table of ports and one of connections: with 28,232 ports
-// net.Dialer took 0.64 to 0.70 ms at one half alone, and 0.95 to 1.19 beside three others with as many in namespaces
-// of their own. So each fills, dials and ends alone, and it is by rounds, each in a new order, that noise hits all
-// alike.
+// While nothing is held, all contenders dial in turns. Then each fills, dials and ends alone, because a contender that
+// holds connections makes the searches of the others longer. The kernel has one table of ports and one of connections
+// for all network namespaces. With half of 28,232 ports held, net.Dialer took 0.64 to 0.70 ms alone, and 0.95 to 1.19
+// ms beside three others that held as many in other namespaces. Rounds, each in a new order, spread noise over all
+// contenders.
 func compare(out io.Writer, ports, rounds, dials int) error {
 	all := map[string]*timing{}
 	for range rounds {
@@ -43,7 +43,7 @@ func compare(out io.Writer, ports, rounds, dials int) error {
 	return nil
 }
 
-// row is the name of what a contender measures at a fill.
+// row returns the name of a contender at a fill in the output.
 func row(name string, ports int, fill float64) string {
 	if fill == 100 {
 		return fmt.Sprintf("BenchmarkDialExhausted/impl=%s/ports=%d", name, ports)
@@ -51,7 +51,7 @@ func row(name string, ports int, fill float64) string {
 	return fmt.Sprintf("BenchmarkDial/impl=%s/ports=%d/held=%g", name, ports, fill)
 }
 
-// referee tells the processes of the contenders what to do.
+// referee controls the processes of the contenders.
 type referee struct {
 	ports, dials int
 	all          map[string]*timing // by row
@@ -67,7 +67,7 @@ func (r *referee) round() error {
 	for _, name := range contenders {
 		p, err := lab.Start(netns.Private(), "contender", name, strconv.Itoa(r.ports))
 		if err != nil {
-			return fmt.Errorf("a network namespace for %s, or the user namespace that it takes without privilege: %w", name, err)
+			return fmt.Errorf("cannot make a network namespace (without privilege it needs a user namespace): %w", err)
 		}
 		r.processes[name] = p
 	}
@@ -87,15 +87,15 @@ func (r *referee) round() error {
 	return nil
 }
 
-// time has each of these contenders take its turns. The order is new each time, for a turn leaves the caches to the
-// next.
+// time gives each of these contenders its turns. The order is new each time, because a turn inherits the caches of the
+// turn before.
 func (r *referee) time(names []string, fill float64) error {
 	question := turn{Hold: int(fill / 100 * float64(r.ports)), Dials: r.dials}
 	for i := range turns + 1 {
 		for _, j := range rand.Perm(len(names)) {
 			var got timing
 			if err := r.processes[names[j]].Ask(question, &got); err != nil {
-				return fmt.Errorf("the process of %s, which says why above: %w", names[j], err)
+				return fmt.Errorf("the process of a contender failed, see its error above: %w (%s)", err, names[j])
 			}
 			if i > 0 { // the first one warms up
 				name := row(names[j], r.ports, fill)

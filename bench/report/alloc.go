@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// alloc: port numbers. A Go benchmark of alloc.Ports beside other ways to find a free one of 64,512.
+// alloc: port numbers. A Go benchmark of alloc.Ports beside other ways to find a free port of 64,512.
 var allocPart = part{
 	name:    "alloc",
 	command: "go test -run='^$' -bench=. -benchtime=20ms ./bench/alloc",
@@ -25,11 +25,11 @@ var allocColumns = []column{
 	{name: "none", title: "the empty loop", aside: true},
 }
 
-// allocFills are shares of the ports in use, in per cent.
+// allocFills are the shares of the ports that are in use, in percent.
 var allocFills = []string{"0", "50", "90", "99", "99.9", "99.99"}
 
-// allocRows are acquire + release at each fill, the ports taken in the order in which the contender picks them or at
-// random.
+// allocRows are acquire + release at each fill. With order "own" the contender picked the ports in use, with "random"
+// they are random.
 func allocRows(order, goroutines string) []row {
 	var rows []row
 	for _, fill := range allocFills {
@@ -42,12 +42,14 @@ func allocRows(order, goroutines string) []row {
 func allocTables(f figures) []table {
 	const title, first = "acquire + release of one of 64,512 ports, ns; ", "in use"
 	full := func(goroutines string) row {
-		return row{"all: to say so", "Full/impl=*/goroutines=" + goroutines, "ns/op"}
+		return row{"all: the answer", "Full/impl=*/goroutines=" + goroutines, "ns/op"}
 	}
 	return []table{
-		compare(f, title+"each picked those in use; 1 goroutine", first, allocColumns, append(allocRows("own", "1"), full("1"))...),
-		compare(f, title+"each picked those in use; 2 goroutines", first, allocColumns, append(allocRows("own", "2"), full("2"))...),
-		compare(f, title+"those in use are at random; 1 goroutine", first, allocColumns, allocRows("random", "1")...),
+		compare(f, title+"each contender picked the ports in use; 1 goroutine", first, allocColumns,
+			append(allocRows("own", "1"), full("1"))...),
+		compare(f, title+"each contender picked the ports in use; 2 goroutines", first, allocColumns,
+			append(allocRows("own", "2"), full("2"))...),
+		compare(f, title+"the ports in use are random; 1 goroutine", first, allocColumns, allocRows("random", "1")...),
 	}
 }
 
@@ -60,14 +62,15 @@ func allocBars(f figures) []bar {
 	for _, order := range []string{"own", "random"} {
 		suffix := " %"
 		if order == "random" {
-			suffix += ", in use at random"
+			suffix += ", random ports in use"
 		}
 		for i, r := range allocRows(order, "1") {
 			bound := 1.5
 			if slices.Index(allocFills, "99") <= i {
 				bound = 1
 			}
-			bars = append(bars, atMost("alloc ÷ NextClear at "+allocFills[i]+suffix, bound, ratios(r, "ephemera", "nextclear")))
+			what := "alloc ÷ NextClear at " + allocFills[i] + suffix
+			bars = append(bars, atMost(what, bound, ratios(r, "ephemera", "nextclear")))
 			if order == "own" {
 				own = append(own, f.values[of("ephemera", r.name)][r.unit])
 			}
@@ -79,12 +82,14 @@ func allocBars(f figures) []bar {
 		bars,
 		atMost("alloc: the slowest fill ÷ the fastest", 1.5, flat),
 		atLeast("alloc: gVisor ÷ ephemera at 0 %", 20, ratios(rows[0], "gvisor", "ephemera")),
-		atLeast("alloc: gVisor ÷ ephemera at 99.9 %", 100_000, ratios(rows[slices.Index(allocFills, "99.9")], "gvisor", "ephemera")),
+		atLeast("alloc: gVisor ÷ ephemera at 99.9 %", 100_000,
+			ratios(rows[slices.Index(allocFills, "99.9")], "gvisor", "ephemera")),
 	)
 }
 
-// allocCharts leaves out the slow model, which would be off the top.
+// allocCharts leaves out the slow model, which is off the scale.
 func allocCharts(f figures) ([]chart, error) {
 	columns := slices.DeleteFunc(slices.Clone(allocColumns), func(c column) bool { return c.name == "model" })
-	return lines("alloc.svg", "Acquire + release of one of 64,512 ports", "ports in use", "ns", f, columns, allocRows("own", "1"))
+	return lines("alloc.svg", "Acquire + release of one of 64,512 ports", "ports in use", "ns", f, columns,
+		allocRows("own", "1"))
 }

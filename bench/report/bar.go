@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// bar is what a figure should be, and what it was in each round.
+// bar is a target for a figure, and the figure in each round.
 type bar struct {
 	what, sign string
 	bound      float64
@@ -15,7 +15,7 @@ func atLeast(what string, bound float64, rounds []float64) bar {
 	return bar{what, "≥", bound, rounds}
 }
 
-// verdict judges the median.
+// verdict compares the median with the target.
 func (b bar) verdict() string {
 	m := median(b.rounds)
 	switch {
@@ -27,7 +27,7 @@ func (b bar) verdict() string {
 	return "**missed**"
 }
 
-// spread is between which values half of the rounds lie. It takes two to say so.
+// spread returns the range in which half of the rounds lie, if there are at least two rounds.
 func (b bar) spread() string {
 	if len(b.rounds) < 2 {
 		return ""
@@ -37,10 +37,11 @@ func (b bar) spread() string {
 
 // barTable returns the table of all bars.
 func barTable(bars []bar) table {
-	t := table{header: []string{"what", "bar", "median", "half of the rounds", "rounds", ""}}
+	t := table{header: []string{"figure", "target", "median", "half of the rounds", "rounds", ""}}
 	for _, b := range bars {
 		t.rows = append(t.rows, []string{
-			b.what, b.sign + " " + human(b.bound), human(median(b.rounds)), b.spread(), fmt.Sprint(len(b.rounds)), b.verdict(),
+			b.what, b.sign + " " + human(b.bound), human(median(b.rounds)), b.spread(),
+			fmt.Sprint(len(b.rounds)), b.verdict(),
 		})
 	}
 	return t

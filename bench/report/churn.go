@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// churn: dials and closes, sustained, where the client closes first. The first run has every situation, with a range of
-// ports that is used up at once and short turns. The others have the kernel's default range where net.Dialer never runs
-// out, and long turns.
+// churn: dials and closes, sustained, if the client closes first. The first run has every situation, with short turns
+// and so few ports that they are used up at once. The others have long turns and the kernel's default range, in
+// situations in which net.Dialer never runs out of ports.
 var churnPart = part{
 	name:    "churn",
 	command: "go run ./bench/churn " + strings.Join(churnRuns, "\n    go run ./bench/churn "),
@@ -26,15 +26,15 @@ var churnPart = part{
 	tables: churnTables,
 }
 
-// churnRuns are the flags of the runs in a round, which takes nine minutes.
+// churnRuns are the flags of the runs in a round, which takes ten minutes.
 var churnRuns = []string{
 	"-rounds 1 -for 4s -ports 40000-40499",
 	"-rounds 1 -for 30s -networks lo -reuse 2 -upstreams 1 -source no",
 	"-rounds 1 -for 30s -networks veth -reuse 1 -upstreams 1",
 }
 
-// churnSources are the contenders without and with a source address: ephemera first, then the one to beat. NO_PORT is a
-// Control that sets IP_BIND_ADDRESS_NO_PORT.
+// churnSources are the contenders without and with a source address: ephemera first, then the one to compare it with.
+// NO_PORT is a Control that sets IP_BIND_ADDRESS_NO_PORT.
 var churnSources = []struct {
 	name, title string
 	columns     []column
@@ -51,7 +51,7 @@ var churnSources = []struct {
 	}},
 }
 
-// churnRows are the situations that churnRuns measure.
+// churnRows are the situations of churnRuns.
 func churnRows(source, unit string) []row {
 	at := func(network string, reuse, upstreams int, ports string) row {
 		to := plural(upstreams, "destination")
@@ -117,10 +117,11 @@ func churnBars(f figures) []bar {
 			return sum
 		}, failed...)
 	}
-	return append(bars, atMost("churn: dials that fail where all of net.Dialer's succeed", 0, total))
+	return append(bars, atMost("churn: dials that fail if all of net.Dialer's succeed", 0, total))
 }
 
-// failedAlone returns how many dials of one contender failed in each round, 0 if some of the other's did too.
+// failedAlone returns how many dials of one contender failed in each round. It is 0 for rounds in which dials of the
+// other failed too.
 func (f figures) failedAlone(own, other string) []float64 {
 	return perRound(func(v []float64) float64 {
 		if v[1] > 0 {

@@ -2,19 +2,19 @@ package main
 
 import "fmt"
 
-// cost: what a dial, one read and a close cost if the peer closes first, and what a UDP dial and close cost. The
-// command has its contenders take turns, in rounds of its own.
+// cost: what a dial, one read and a close cost if the peer closes first, and what a UDP dial and close cost. One run of
+// the command has several rounds.
 var costPart = part{
 	name:    "cost",
 	command: "go run ./bench/cost",
 	build:   []string{"build", "./bench/cost"},
 	round:   runs(),
-	rounds:  1, // and as many in it as its flag says
+	rounds:  1, // the command has rounds of its own
 	bars:    costBars,
 	tables:  costTables,
 }
 
-// costGroups are contenders that are compared with one another: those of ephemera, which have bars, and net.Dialer.
+// costGroups are groups of contenders that are compared: those of ephemera, which have targets, and net.Dialer.
 var costGroups = []struct {
 	title, protocol string
 	own             []costBar
@@ -40,7 +40,7 @@ var costGroups = []struct {
 	},
 }
 
-// costBar is a contender and how many times net.Dialer's cost its own may be.
+// costBar is a contender and its target, as a multiple of the cost of net.Dialer.
 type costBar struct {
 	column
 	bound float64
@@ -57,7 +57,7 @@ func costTables(f figures) []table {
 		}
 		name := costName("*", g.protocol)
 		tables = append(tables, compare(
-			f, g.title, "of one", append(columns, g.net),
+			f, g.title, "cost of one", append(columns, g.net),
 			row{"time, median, ns", name, "p50-ns"},
 			row{"time, mean, ns", name, "ns/op"},
 			row{"processor time of the client, ns", name, "cpu-ns"},

@@ -1,13 +1,12 @@
 package main
 
-// dial: what a dial to one destination costs while its ports fill up. The command has its contenders take turns; a
-// round is one run of it.
+// dial: what a dial to one destination costs while its ports fill up. One run of the command has several rounds.
 var dialPart = part{
 	name:    "dial",
 	command: "go run ./bench/dial",
 	build:   []string{"build", "./bench/dial"},
 	round:   runs(),
-	rounds:  1, // and as many in it as its flag says
+	rounds:  1, // the command has rounds of its own
 	bars:    dialBars,
 	tables:  dialTables,
 	charts:  dialCharts,
@@ -22,11 +21,11 @@ var dialColumns = []column{
 }
 
 var (
-	dialPorts = []string{"28232", "64512"} // the kernel's default range, and all from 1024 on
+	dialPorts = []string{"28232", "64512"} // the kernel's default range, and all ports from 1024 on
 	dialFills = []string{"0", "50", "80", "90", "99", "99.9"}
 )
 
-// dialRows are dials at each share of the ports held.
+// dialRows are dials at each share of the ports that is held.
 func dialRows(ports, unit string) []row {
 	var rows []row
 	for _, fill := range dialFills {
@@ -43,12 +42,13 @@ func dialTables(f figures) []table {
 	var tables []table
 	for _, ports := range dialPorts {
 		for _, unit := range []struct{ name, title string }{
-			{"p50-ns", "socket to established on loopback, p50, µs"},
+			{"p50-ns", "from socket to established on loopback, p50, µs"},
 			{"p99-ns", "the same, p99, µs"},
 			{"cpu-ns", "the same, processor time of a dial, µs"},
 		} {
 			rows := append(dialRows(ports, unit.name), dialExhausted(ports, unit.name))
-			tables = append(tables, compare(f.scaled(1000), thousands(ports)+" ports: "+unit.title, "held", dialColumns, rows...))
+			title := thousands(ports) + " ports: " + unit.title
+			tables = append(tables, compare(f.scaled(1000), title, "held", dialColumns, rows...))
 		}
 	}
 	return tables
@@ -68,12 +68,14 @@ func dialBars(f figures) []bar {
 		bars = append(bars, atLeast("dial: net.Dialer ÷ ephemera at "+r.label, 30, ratios(r, "net", "range")))
 	}
 	for _, r := range rows {
-		bars = append(bars, atMost("dial ÷ the whole-range IP_LOCAL_PORT_RANGE at "+r.label, 1.05, ratios(r, "range", "oneliner")))
+		what := "dial ÷ the whole-range IP_LOCAL_PORT_RANGE at " + r.label
+		bars = append(bars, atMost(what, 1.05, ratios(r, "range", "oneliner")))
 	}
-	return append(bars, atLeast("dial: that nothing is free, net.Dialer ÷ ephemera", 1000, ratios(none, "net", "range")))
+	exhausted := atLeast("dial: error if nothing is free, net.Dialer ÷ ephemera", 1000, ratios(none, "net", "range"))
+	return append(bars, exhausted)
 }
 
-// dialCharts draws the cliff. The README shows the one of the kernel's default range.
+// dialCharts draws a chart for each number of ports. The README shows that of the kernel's default range.
 func dialCharts(f figures) ([]chart, error) {
 	var charts []chart
 	for _, ports := range dialPorts {
@@ -82,7 +84,8 @@ func dialCharts(f figures) ([]chart, error) {
 			file = "dial-" + ports + ".svg"
 		}
 		title := "A dial to one destination while its " + thousands(ports) + " ports fill up"
-		drawn, err := lines(file, title, "ports held", "p50, µs", f.scaled(1000), dialColumns, dialRows(ports, "p50-ns"))
+		rows := dialRows(ports, "p50-ns")
+		drawn, err := lines(file, title, "ports held", "p50, µs", f.scaled(1000), dialColumns, rows)
 		if err != nil {
 			return nil, err
 		}

@@ -6,26 +6,26 @@ import (
 	"strings"
 )
 
-// figures is what a part printed. Where a name is asked for, it is without Benchmark and GOMAXPROCS.
+// figures are the figures that a part printed. Names are without the prefix Benchmark and the suffix of GOMAXPROCS.
 type figures struct {
 	config map[string]string // goos, commit and so on
 
-	// By name and unit, one value a round: the report runs whole rounds and stops a part that fails.
+	// By name and unit, one value a round. There are only whole rounds, because a part that fails writes nothing.
 	values map[string]map[string][]float64
 }
 
-// of names a contender's figure: in a name that stands for all of them, * is the contender.
+// of returns the name of a contender's figure, for a name that has * in place of the contender.
 func of(impl, name string) string { return strings.Replace(name, "*", impl, 1) }
 
-// median returns the median over the rounds of what name measured in unit, not a number if there is none.
+// median returns the median over the rounds of the figure name in unit, or NaN if there is none.
 func (f figures) median(name, unit string) float64 { return median(f.values[name][unit]) }
 
-// ratios returns what one name measured divided by what another did, round by round.
+// ratios returns one figure divided by another, for each round.
 func (f figures) ratios(unit, over, under string) []float64 {
 	return perRound(func(v []float64) float64 { return v[0] / v[1] }, f.values[over][unit], f.values[under][unit])
 }
 
-// rounds returns in how many rounds something was measured.
+// rounds returns how many rounds there are.
 func (f figures) rounds() int {
 	n := 0
 	for _, units := range f.values {
@@ -36,7 +36,7 @@ func (f figures) rounds() int {
 	return n
 }
 
-// scaled returns f with all values divided.
+// scaled returns f with all values divided by by.
 func (f figures) scaled(by float64) figures {
 	g := figures{f.config, map[string]map[string][]float64{}}
 	for name, units := range f.values {
@@ -48,7 +48,7 @@ func (f figures) scaled(by float64) figures {
 	return g
 }
 
-// perRound makes one value of those of each round that all series have.
+// perRound calls f with the values of all series for each round that all series have.
 func perRound(f func(values []float64) float64, series ...[]float64) []float64 {
 	n := math.MaxInt
 	for _, s := range series {
@@ -67,7 +67,7 @@ func perRound(f func(values []float64) float64, series ...[]float64) []float64 {
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// quantile interpolates between neighbours; of nothing it is not a number.
+// quantile interpolates between neighbours. Without values it is NaN.
 func quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	if len(sorted) == 0 {

@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// memory: the live heap of a tuple.Pool beside that of its peers. One round says it: it hardly differs from run to run.
+// memory: the live heap of a tuple.Pool beside that of maps. One round is enough, because runs hardly differ.
 var memoryPart = part{
 	name:    "memory",
 	command: "go test -run='^$' -bench=Memory -benchtime=1x ./bench/tuple",
@@ -22,10 +22,10 @@ func memoryTables(f figures) []table {
 			rows,
 			row{"1,000,000 destinations, " + family, name + "sparse", "B/tuple"},
 			row{"64,512 ports of one destination, " + family, name + "dense", "B/tuple"},
-			row{"1,000,000 destinations, " + family + ", left when all is released", name + "sparse", "left-B/tuple"},
+			row{"1,000,000 destinations, " + family + ", left after release", name + "sparse", "left-B/tuple"},
 		)
 	}
-	return []table{compare(f, "live heap, bytes per tuple", "one tuple to each of", tupleColumns, rows...)}
+	return []table{compare(f, "live heap, bytes per tuple", "one tuple for each of", tupleColumns, rows...)}
 }
 
 func memoryBars(f figures) []bar {
@@ -40,7 +40,7 @@ func memoryBars(f figures) []bar {
 	}
 }
 
-// memoryCharts leaves out ephemera without a source, which takes the same.
+// memoryCharts leaves out ephemera without a source, which takes as much as with one.
 func memoryCharts(f figures) ([]chart, error) {
 	columns := slices.DeleteFunc(slices.Clone(tupleColumns), func(c column) bool { return c.name == "ephemera-any" })
 	return groups("memory.svg", "Live heap per destination of one tuple, of 1,000,000", "bytes", f, columns, []row{

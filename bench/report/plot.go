@@ -11,7 +11,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// chart is a plot and the file it goes to.
+// chart is a plot and the name of its file.
 type chart struct {
 	file string
 	plot *plot.Plot
@@ -19,7 +19,7 @@ type chart struct {
 
 func (c chart) save() error { return c.plot.Save(8*vg.Inch, 4.5*vg.Inch, plots+c.file) }
 
-// colours that colour-blind readers tell apart (Okabe and Ito), ephemera's first.
+// colours are distinct for colour-blind readers (Okabe and Ito). The first is ephemera's.
 var colours = []color.Color{
 	color.RGBA{0xd5, 0x5e, 0x00, 0xff},
 	color.RGBA{0x00, 0x72, 0xb2, 0xff},
@@ -31,10 +31,16 @@ var colours = []color.Color{
 }
 
 var shapes = []draw.GlyphDrawer{
-	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.CrossGlyph{}, draw.PlusGlyph{},
+	draw.CircleGlyph{},
+	draw.SquareGlyph{},
+	draw.TriangleGlyph{},
+	draw.PyramidGlyph{},
+	draw.RingGlyph{},
+	draw.CrossGlyph{},
+	draw.PlusGlyph{},
 }
 
-// frame returns a plot with nothing in it yet.
+// frame returns an empty plot.
 func frame(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
@@ -49,8 +55,8 @@ func frame(title, x, y string) *plot.Plot {
 	return p
 }
 
-// lines draws one line a contender, less those aside, through the medians of the rows, on a logarithmic scale. It
-// draws none if nothing was measured.
+// lines draws a line for each contender, except those aside, through the medians of the rows, on a logarithmic scale.
+// It returns no chart if there are no figures.
 func lines(file, title, x, y string, f figures, columns []column, rows []row) ([]chart, error) {
 	p := frame(title, x, y)
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
@@ -59,7 +65,7 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 		ticks = append(ticks, plot.Tick{Value: float64(i), Label: r.label})
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
-	left := [2]float64{math.Inf(1), math.Inf(-1)} // the ends of what is drawn where the legend will be
+	left := [2]float64{math.Inf(1), math.Inf(-1)} // the lowest and highest figure where the legend will be
 	contenders := 0
 	for i, c := range columns {
 		var points plotter.XYs
@@ -88,7 +94,7 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 		contenders++
 	}
 	if contenders == 0 {
-		return nil, nil // a logarithmic scale needs a figure
+		return nil, nil // a logarithmic scale needs at least one figure
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(p.Y.Min))), math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
 	makeRoom(p, contenders, left)
@@ -96,8 +102,8 @@ func lines(file, title, x, y string, f figures, columns []column, rows []row) ([
 	return []chart{{file, p}}, nil
 }
 
-// makeRoom puts the legend of so many lines above or below what is drawn at the left, whose ends are given, wherever
-// there is more room, and makes more of it if that is too little.
+// makeRoom puts the legend at the left, above or below the figures there, whichever has more room, and extends the
+// scale if the legend does not fit. left are the lowest and the highest of these figures.
 func makeRoom(p *plot.Plot, lines int, left [2]float64) {
 	decades := func(from, to float64) float64 { return math.Log10(to / from) }
 	const perLine = 0.055 // of the height
@@ -106,7 +112,7 @@ func makeRoom(p *plot.Plot, lines int, left [2]float64) {
 	share := perLine * float64(lines)
 	missing := (share*decades(p.Y.Min, p.Y.Max) - max(above, below)) / (1 - share)
 	switch more := math.Pow(10, max(0, missing)); {
-	case math.IsInf(left[0], 0): // nothing is in the way
+	case math.IsInf(left[0], 0): // no figures at the left
 	case p.Legend.Top:
 		p.Y.Max *= more
 	default:
@@ -114,7 +120,8 @@ func makeRoom(p *plot.Plot, lines int, left [2]float64) {
 	}
 }
 
-// groups draws a bar a row beside each other for each contender, less those aside or not measured.
+// groups draws a group of bars for each contender, one bar a row. It leaves out contenders that are aside or were not
+// measured.
 func groups(file, title, y string, f figures, columns []column, rows []row) ([]chart, error) {
 	p := frame(title, "", y)
 	values := make([]plotter.Values, len(rows))

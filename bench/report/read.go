@@ -7,8 +7,8 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// read returns the figures in a file of the Go benchmark format. There are none in a file that does not exist, and
-// the error says so.
+// read returns the figures in a file in the Go benchmark format. For a file that does not exist they are empty, and err
+// says so.
 func read(path string) (figures, error) {
 	f := figures{config: map[string]string{}, values: map[string]map[string][]float64{}}
 	file, err := os.Open(path)
@@ -20,7 +20,7 @@ func read(path string) (figures, error) {
 	for reader.Scan() {
 		line, ok := reader.Result().(*benchfmt.Result)
 		if !ok {
-			continue // what is no benchmark: ok, PASS
+			continue // not a benchmark, such as PASS
 		}
 		for _, c := range line.Config {
 			f.config[c.Key] = strings.TrimSpace(string(c.Value))

@@ -7,16 +7,18 @@ import (
 	"strings"
 )
 
-// how is what a reader must know to read the figures.
-const how = `Every figure is the median over the rounds of a part; in a round all contenders run, one after the other. In brackets
-stands how many times ephemera's figure it is: the ratio is taken within each round, and the median of these is shown. The
-ratios count, and only as far as they agree: half of the rounds lie within the range beside a bar.
+// how explains the figures.
+const how = `Every figure is the median over the rounds of a part. In a round all contenders run, one after the other.
+The number in brackets says how many times ephemera's figure it is: the median of the ratios within each round. Trust
+the ratios rather than the times, and only as far as the rounds agree: "half of the rounds" is the range in which half
+of them lie.
 `
 
-// render returns the text of RESULTS.md and the plots that it shows.
+// render returns the text of RESULTS.md and its charts.
 func render(all map[string]figures) (string, []chart, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Results\n\nWritten by `go run ./bench/report` from [raw](raw).\n\n%s\n%s\n## Bars\n\n", head(all), how)
+	fmt.Fprintf(&b, "# Results\n\n`go run ./bench/report` writes this file from [raw](raw).\n\n%s\n%s\n## Targets\n\n",
+		head(all), how)
 	var bars []bar
 	for _, p := range parts {
 		if p.bars != nil {
@@ -52,7 +54,8 @@ func render(all map[string]figures) (string, []chart, error) {
 	return b.String(), charts, nil
 }
 
-// head says where, with what and when the parts were measured: once if that is the same for all, else for each of them.
+// head returns the machine, the versions and the date of the measurements: once if all parts share them, otherwise for
+// each part.
 func head(all map[string]figures) string {
 	var rows [][]string
 	var settings, dates []string
@@ -61,20 +64,22 @@ func head(all map[string]figures) string {
 		if len(c) == 0 {
 			continue
 		}
-		cells := []string{cmp.Or(c["cpu"], "?") + ", " + c["cores"] + " cores", c["kernel"], c["go"], "commit " + c["commit"]}
+		cells := []string{
+			cmp.Or(c["cpu"], "?") + ", " + c["cores"] + " cores", c["kernel"], c["go"], "commit " + c["commit"],
+		}
 		settings = append(settings, strings.Join(cells, "; "))
 		dates = append(dates, c["date"])
 		rows = append(rows, append(append([]string{p.name}, cells...), c["date"]))
 	}
 	if len(rows) == 0 {
-		return "Nothing is measured yet.\n"
+		return "There are no measurements yet.\n"
 	}
 	dates = slices.Compact(dates)
 	if len(slices.Compact(settings)) == 1 {
 		return fmt.Sprintf("%s; %s.\n", settings[0], strings.Join(dates, ", "))
 	}
 	t := table{header: []string{"part", "machine", "kernel", "Go", "commit", "measured"}, rows: rows}
-	return "**The parts were not measured at one commit on one machine:**\n\n" + t.markdown()
+	return "**The parts were measured at different commits or on different machines:**\n\n" + t.markdown()
 }
 
 func plural(n int, what string) string {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// samples are what each part prints, two rounds of some and little of each.
+// samples are outputs of the parts, shortened. Some have two rounds.
 var samples = map[string]string{
 	"alloc": `
 BenchmarkAcquireRelease/impl=ephemera/fill=0/order=own/goroutines=1-2	100	40.0 ns/op
@@ -49,23 +49,27 @@ BenchmarkDialExhausted/impl=range/ports=28232 	590	390 p50-ns	739 p99-ns	400 cpu
 `,
 	"churn": `
 tcp_max_tw_buckets: 1000000
-BenchmarkChurn/impl=net/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	300	10.0 dials/s	0 failed	0.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
-BenchmarkChurn/impl=zero/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	150	5.0 dials/s	70 failed	2.3 failed/s	40000 p50-ns	80000 p99-ns	30000 cpu-ns	0.500 of-net
-BenchmarkChurn/impl=noport/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	40	10.0 dials/s	8 failed	2.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
-BenchmarkChurn/impl=pool/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	44	11.0 dials/s	9 failed	2.3 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.100 of-net
+BenchmarkChurn/impl=net/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	` +
+		`300	10.0 dials/s	0 failed	0.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
+BenchmarkChurn/impl=zero/net=lo/reuse=2/upstreams=1/source=no/ports=28232 	` +
+		`150	5.0 dials/s	70 failed	2.3 failed/s	40000 p50-ns	80000 p99-ns	30000 cpu-ns	0.500 of-net
+BenchmarkChurn/impl=noport/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	` +
+		`40	10.0 dials/s	8 failed	2.0 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.000 of-net
+BenchmarkChurn/impl=pool/net=veth/reuse=0/upstreams=20/source=yes/ports=500 	` +
+		`44	11.0 dials/s	9 failed	2.3 failed/s	50000 p50-ns	90000 p99-ns	60000 cpu-ns	1.100 of-net
 `,
 	"cost": `
-BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	50000 p50-ns	50000 cpu-ns	712 B/op	17.00 allocs/op
-BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	40000 p50-ns	50000 cpu-ns	712 B/op	17.00 allocs/op
-BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	55000 p50-ns	60000 cpu-ns	1424 B/op	34.00 allocs/op
-BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	44000 p50-ns	60000 cpu-ns	1424 B/op	34.00 allocs/op
-BenchmarkCost/impl=net/protocol=udp 	1000	10000 ns/op	10000 p50-ns	10000 cpu-ns	692 B/op	15.00 allocs/op
-BenchmarkCost/impl=pool/protocol=udp 	1000	20000 ns/op	20000 p50-ns	21000 cpu-ns	1384 B/op	30.00 allocs/op
+BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	50000 p50-ns	50000 cpu-ns 712 B/op 17 allocs/op
+BenchmarkCost/impl=net/protocol=tcp 	1000	60000 ns/op	40000 p50-ns	50000 cpu-ns 712 B/op 17 allocs/op
+BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	55000 p50-ns	60000 cpu-ns 1424 B/op 34 allocs/op
+BenchmarkCost/impl=tracker/protocol=tcp 	1000	66000 ns/op	44000 p50-ns	60000 cpu-ns 1424 B/op 34 allocs/op
+BenchmarkCost/impl=net/protocol=udp 	1000	10000 ns/op	10000 p50-ns	10000 cpu-ns 692 B/op 15 allocs/op
+BenchmarkCost/impl=pool/protocol=udp 	1000	20000 ns/op	20000 p50-ns	21000 cpu-ns 1384 B/op 30 allocs/op
 tracker ÷ net, tcp: mean 1.100, p50 1.100, CPU 1.200, bytes 2.00, mallocs 2.00
 `,
 	"beyond": `
-connections                   65,537  ESTABLISHED says the kernel; each echoed
-memory                       759 MiB  12,149 bytes each: both ends, kernel's too
+connections                   65,537  ESTABLISHED in the kernel; each echoed
+memory                       759 MiB  12,149 bytes each: both ends and the kernel
 BenchmarkBeyond/impl=ephemera 	1	65537 connections	27346 local-ports	4.83 seconds
 BenchmarkBeyond/impl=net 	1	28232 connections	28232 local-ports	47.59 seconds
 `,
@@ -73,11 +77,12 @@ BenchmarkBeyond/impl=net 	1	28232 connections	28232 local-ports	47.59 seconds
 BenchmarkBeyond/impl=ephemera 	1	999999 connections	27346 local-ports	120 seconds
 `,
 	"scale": `
-BenchmarkSparseIPv4/destinations=1000000 	1000000	527.5 ns/acquire	311.7 ns/op	140.5 ns/contains	12.5 p99.99-us	5989 longest-us	4321 longest-cpu-us	3 over-1ms	0 over-1ms-cpu	49.812 B/tuple
+BenchmarkSparseIPv4/destinations=1000000 	1000000	527.5 ns/acquire	311.7 ns/op	140.5 ns/contains	` +
+		`12.5 p99.99-us	5989 longest-us	4321 longest-cpu-us	3 over-1ms	0 over-1ms-cpu	49.812 B/tuple
 `,
 }
 
-// sampled returns what read makes of the samples, each measured at the commit abc but those named otherwise.
+// sampled reads the samples. Each was measured at the commit abc, unless commits has another one.
 func sampled(t *testing.T, commits map[string]string) map[string]figures {
 	all := map[string]figures{}
 	for name, text := range samples {
@@ -86,7 +91,8 @@ func sampled(t *testing.T, commits map[string]string) map[string]figures {
 			commit = other
 		}
 		path := filepath.Join(t.TempDir(), "part.txt")
-		text = "commit: " + commit + "\ngo: go1.26\nkernel: Linux 6\ncpu: Some CPU  \ncores: 2\ndate: 1 May 2026\n" + text
+		text = "commit: " + commit + "\ngo: go1.26\nkernel: Linux 6\n" +
+			"cpu: Some CPU  \ncores: 2\ndate: 1 May 2026\n" + text
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -119,23 +125,24 @@ func TestRenderShowsEachPart(t *testing.T) {
 
 		"\n## alloc\n\n2 rounds of\n\n    go test ",
 		"| in use | ephemera | bitset.NextClear, mutex | the empty loop |\n",
-		"| 0 % | 60.0 | 20.0 (0.38×) | 2.00 |\n", // 20/40 in one round and 20/80 in the other
+		"| 0 % | 60.0 | 20.0 (0.38×) | 2.00 |\n", // 20/40 in one round, 20/80 in the other
 		"| 99 % | 30.0 | 60.0 (2.00×) |\n",
-		"| all: to say so | 20.0 |  |  |\n",
+		"| all: the answer | 20.0 |  |  |\n",
 		"![Acquire + release of one of 64,512 ports](plots/alloc.svg)",
 
 		"| 1,000 destinations, 2 goroutines | 150 | 1.00 (0.01×) | 300 (2.00×) | 100 (0.67×) | 3.00 |\n",
 		"| 1 destination, 1 goroutine, 10 % writes | 20.0 | 40.0 (2.00×) |\n",
-		"| 1,000,000 destinations, ipv4, left when all is released | -0.02 | 0 |\n",
+		"| 1,000,000 destinations, ipv4, left after release | -0.02 | 0 |\n",
 		"![Live heap per destination of one tuple, of 1,000,000](plots/memory.svg)",
 
-		"### 28,232 ports: socket to established on loopback, p50, µs\n",
+		"### 28,232 ports: from socket to established on loopback, p50, µs\n",
 		"| 50 % | 33.0 | 396 (12.0×) |\n",
 		"| all: the error | 0.39 | 390 (1,000×) |\n",
 		"| held | ephemera, bound ports |\n|---|---|\n| 99.9 % | 36.0 |\n",
 		"(plots/dial.svg)", "(plots/dial-64512.svg)",
 
-		"\n## churn\n\n1 round of\n\n    go run ./bench/churn -rounds 1 -for 4s -ports 40000-40499\n    go run ./bench/churn ",
+		"\n## churn\n\n1 round of\n\n    go run ./bench/churn -rounds 1 -for 4s -ports 40000-40499\n" +
+			"    go run ./bench/churn ",
 		"### without a source address: dials a second that succeed\n\n| where | ephemera | net.Dialer |\n",
 		"| 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | 5.00 | 10.0 (2.00×) |\n",
 		"| 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | 2.30 | 0 (0×) |\n",
@@ -143,7 +150,7 @@ func TestRenderShowsEachPart(t *testing.T) {
 		"| where | ephemera | net.Dialer, LocalAddr, NO_PORT |\n",
 
 		"\n## cost\n\n2 rounds of\n\n    go run ./bench/cost\n",
-		"| of one | ephemera, Tracker | net.Dialer |\n",
+		"| cost of one | ephemera, Tracker | net.Dialer |\n",
 		"| time, median, ns | 49,500 | 45,000 |\n", "| allocations | 34.0 | 17.0 |\n",
 
 		"| net.Dialer, LocalAddr | 28,232 | 28,232 | 47.6 |\n",
@@ -159,20 +166,24 @@ func TestBarsJudgeTheMedianOfTheRounds(t *testing.T) {
 	text := rendered(t, sampled(t, nil))
 	for _, want := range []string{
 		"| alloc ÷ NextClear at 0 % | ≤ 1.50 | 3.00 | 2.50 – 3.50 | 2 | **missed** |",
-		"| alloc ÷ NextClear at 99 %, in use at random | ≤ 1.00 | 0.50 |  | 1 | met |",
+		"| alloc ÷ NextClear at 99 %, random ports in use | ≤ 1.00 | 0.50 |  | 1 | met |",
 		"| alloc ÷ NextClear at 50 % | ≤ 1.50 |  |  | 0 | not measured |",
-		"| alloc: the slowest fill ÷ the fastest | ≤ 1.50 |  |  | 0 | not measured |", // of one fill there is no slowest
-		"| tuple: acquire + release over 1,000 destinations, 2 goroutines ÷ the fastest peer, xsync.Map | ≤ 1.00 | 1.50 |  | 1 | **missed** |",
-		"| tuple: Contains over 1 destination, 1 goroutine, 10 % writes ÷ the fastest peer, sharded map | ≤ 1.00 | 0.50 |  | 1 | met |",
+		"| alloc: the slowest fill ÷ the fastest | ≤ 1.50 |  |  | 0 | not measured |", // there is only one fill
+		"| tuple: acquire + release over 1,000 destinations, 2 goroutines ÷ the fastest other, xsync.Map " +
+			"| ≤ 1.00 | 1.50 |  | 1 | **missed** |",
+		"| tuple: Contains over 1 destination, 1 goroutine, 10 % writes ÷ the fastest other, sharded map " +
+			"| ≤ 1.00 | 0.50 |  | 1 | met |",
 		"| memory: bits per tuple of a full destination | ≤ 1.30 | 1.20 |  | 1 | met |",
 		"| dial: p50 at 99.9 % ÷ at 0 % | ≤ 1.20 | 1.10 |  | 1 | met |",
 		"| dial: net.Dialer ÷ ephemera at 50 % | ≥ 30.0 | 12.0 |  | 1 | **missed** |",
-		"| dial: that nothing is free, net.Dialer ÷ ephemera | ≥ 1,000 | 1,000 |  | 1 | met |",
-		"| churn: dials ÷ net.Dialer, 28,232 ports, lo, tcp_tw_reuse 2, 1 destination | ≥ 1.00 | 0.50 |  | 1 | **missed** |",
+		"| dial: error if nothing is free, net.Dialer ÷ ephemera | ≥ 1,000 | 1,000 |  | 1 | met |",
+		"| churn: dials ÷ net.Dialer, 28,232 ports, lo, tcp_tw_reuse 2, 1 destination " +
+			"| ≥ 1.00 | 0.50 |  | 1 | **missed** |",
 		"| churn: dials ÷ net.Dialer, LocalAddr, NO_PORT, 500 ports, veth, tcp_tw_reuse 0, 20 destinations " +
 			"| ≥ 1.00 | 1.10 |  | 1 | met |",
 		"| churn: dials ÷ net.Dialer, 500 ports, lo, tcp_tw_reuse 0, 1 destination | ≥ 1.00 |  |  | 0 | not measured |",
-		"| churn: dials that fail where all of net.Dialer's succeed | ≤ 0 | 70.0 |  | 1 | **missed** |", // 9 are where some fail
+		// 9 more failed in a situation in which some of net.Dialer's failed too.
+		"| churn: dials that fail if all of net.Dialer's succeed | ≤ 0 | 70.0 |  | 1 | **missed** |",
 		"| cost: ephemera, Tracker ÷ net.Dialer, tcp, p50 | ≤ 1.15 | 1.10 | 1.10 – 1.10 | 2 | met |",
 		"| cost: ephemera, Tracker ÷ net.Dialer, tcp, processor time | ≤ 1.15 | 1.20 | 1.20 – 1.20 | 2 | **missed** |",
 		"| cost: ephemera, source ÷ net.Dialer, LocalAddr, tcp, p50 | ≤ 1.08 |  |  | 0 | not measured |",
@@ -187,7 +198,7 @@ func TestBarsJudgeTheMedianOfTheRounds(t *testing.T) {
 	}
 }
 
-// Three digits are shown; a bar is judged by the figure itself.
+// The table shows three digits. The verdict depends on the exact figure.
 func TestABarIsNotRoundedIntoBeingMet(t *testing.T) {
 	if v := atMost("x", 1.5, []float64{1.504}).verdict(); v != "**missed**" {
 		t.Error(v)
@@ -226,28 +237,29 @@ func TestQuantileInterpolates(t *testing.T) {
 		}
 	}
 	if got := quantile(nil, 0.5); !math.IsNaN(got) {
-		t.Errorf("of nothing, %v", got)
+		t.Errorf("without values: %v", got)
 	}
 }
 
 func TestBeyondLineReadsTheTableOfTheCommand(t *testing.T) {
-	printed := `connections                   65,537  ESTABLISHED says the kernel; each echoed
+	printed := `connections                   65,537  ESTABLISHED in the kernel; each echoed
 source addresses                   1  127.0.0.1
-distinct local ports          27,361  of the 65,535 that an address has
+distinct local ports          27,361  of the 65,535 of one address
 destinations                       4  127.0.1.1:31596 127.0.1.2:27048 …
 seconds                         5.00  until the last was open
 connections/s                 13,107
 `
 	line, err := beyondLine("ephemera", printed)
-	if want := "BenchmarkBeyond/impl=ephemera \t1\t65537 connections\t27361 local-ports\t5.00 seconds\n"; line != want || err != nil {
+	want := "BenchmarkBeyond/impl=ephemera \t1\t65537 connections\t27361 local-ports\t5.00 seconds\n"
+	if line != want || err != nil {
 		t.Errorf("%q, %v", line, err)
 	}
 	if _, err := beyondLine("ephemera", "connections/s  13,107\n"); err == nil {
-		t.Error("a rate passed for connections")
+		t.Error("a rate was read as connections")
 	}
 }
 
-// A part that fails leaves the former figures, and what it printed besides them.
+// A part that fails keeps the old figures, and its output in a file beside them.
 func TestNothingIsLostWhenAPartFails(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.MkdirAll(raw, 0o777); err != nil {
@@ -285,7 +297,8 @@ func TestNothingIsLostWhenAPartFails(t *testing.T) {
 
 func TestOnlyTheNamedPartsRun(t *testing.T) {
 	for only, want := range map[string]string{
-		"all": "alloc tuple memory dial churn cost beyond scale", "none": "", "alloc,dial": "alloc dial", "million": "million", "nonsense": "error",
+		"all":  "alloc tuple memory dial churn cost beyond scale",
+		"none": "", "alloc,dial": "alloc dial", "million": "million", "nonsense": "error",
 	} {
 		chosen, err := choose(only)
 		var got []string
@@ -303,7 +316,8 @@ func TestOnlyTheNamedPartsRun(t *testing.T) {
 
 func TestHumanGroupsThousands(t *testing.T) {
 	for v, want := range map[float64]string{
-		0: "0", 0.123: "0.12", 9.876: "9.88", 12.34: "12.3", 1234.4: "1,234", 123456: "123,456", 1e9: "1,000,000,000", -2000: "-2,000",
+		0: "0", 0.123: "0.12", 9.876: "9.88", 12.34: "12.3",
+		1234.4: "1,234", 123456: "123,456", 1e9: "1,000,000,000", -2000: "-2,000",
 	} {
 		if got := human(v); got != want {
 			t.Errorf("human(%v) = %q, want %q", v, got, want)

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// part is something to measure: how that is done, what is shown of it, and what it should be.
+// part is a part of the report: how to measure it, its tables and charts, and its targets.
 type part struct {
 	name      string
-	command   string   // what to type for one round
-	build     []string // what go is told, less where to put the program
+	command   string   // the command of one round
+	build     []string // the arguments of go that build the program, without -o
 	round     func(program string, out io.Writer) error
-	rounds    int  // in a round each contender has its turn, so what disturbs one disturbs all
-	onlyNamed bool // too much for every run
+	rounds    int  // in a round each contender runs once, so noise hits all of them
+	onlyNamed bool // run it only if -only names it
 
 	bars   func(figures) []bar
 	tables func(figures) []table
 	charts func(figures) ([]chart, error)
 }
 
-// runs is a round of one command.
+// runs returns a round that runs the program with these arguments.
 func runs(args ...string) func(program string, out io.Writer) error {
 	return func(program string, out io.Writer) error {
 		cmd := exec.Command(program, args...)
@@ -53,8 +53,8 @@ func (p part) run(rounds int) error {
 	return p.measure(program, rounds)
 }
 
-// measure runs the rounds. What they print is in a file at once, and that file takes the place of the former one when
-// all are done: whatever happens, neither is lost.
+// measure runs the rounds. It writes their output to a new file at once, and replaces the old file when all rounds are
+// done. So neither is lost if a round fails.
 func (p part) measure(program string, rounds int) error {
 	path := raw + p.name + ".txt"
 	out, err := os.Create(path + ".new")
@@ -68,7 +68,7 @@ func (p part) measure(program string, rounds int) error {
 	for i := range rounds {
 		log.Printf("%s, round %d of %d …", p.name, i+1, rounds)
 		if err := p.round(program, out); err != nil {
-			return fmt.Errorf("round %d: %w (what it printed is in %s)", i+1, err, out.Name())
+			return fmt.Errorf("a round failed: %w (round %d; its output is in %s)", err, i+1, out.Name())
 		}
 	}
 	if err := out.Close(); err != nil {
@@ -77,7 +77,7 @@ func (p part) measure(program string, rounds int) error {
 	return os.Rename(out.Name(), path)
 }
 
-// setting says what the figures depend on, as configuration lines of the Go benchmark format.
+// setting returns what the figures depend on, as configuration lines of the Go benchmark format.
 func setting() string {
 	var b strings.Builder
 	line := func(key, value string) {
@@ -94,7 +94,7 @@ func setting() string {
 	return b.String()
 }
 
-// commit names what is measured. What the report itself writes does not count as a change.
+// commit names the commit that is measured. Files that the report writes do not count as changes.
 func commit() string {
 	name := output("git", "rev-parse", "--short", "HEAD")
 	if output("git", "status", "--porcelain", "--", ".", ":!"+raw, ":!"+plots, ":!"+results) != "" {
@@ -103,7 +103,7 @@ func commit() string {
 	return name
 }
 
-// cpu returns what Linux calls the processor: not every part prints it.
+// cpu returns the name of the processor, on Linux. Only some parts print it themselves.
 func cpu() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(text)) {
@@ -114,7 +114,7 @@ func cpu() string {
 	return ""
 }
 
-// output returns what a command prints, nothing if there is no such command.
+// output returns what a command prints, or nothing if it fails.
 func output(name string, args ...string) string {
 	text, _ := exec.Command(name, args...).Output()
 	return strings.TrimSpace(string(text))

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// scale: one tuple.Pool that grows to a billion tuples. It has no peers and takes minutes, so it has one round.
+// scale: one tuple.Pool that grows to a billion tuples. It has no other contenders and takes minutes, so it has one
+// round.
 var scalePart = part{
 	name:    "scale",
 	command: "go run ./bench/scale",
@@ -15,16 +16,16 @@ var scalePart = part{
 	tables:  scaleTables,
 }
 
-// scaleColumns are the units that the command prints.
+// scaleColumns are the columns of the table, with the units that the command prints.
 var scaleColumns = []struct{ unit, title string }{
-	{"ns/acquire", "ns per acquire to get there"},
+	{"ns/acquire", "acquire on the way, ns"},
 	{"p99.99-us", "p99.99, µs"},
 	{"longest-us", "longest, µs"},
-	{"longest-cpu-us", "longest on the processor, µs"},
+	{"longest-cpu-us", "longest on a processor, µs"},
 	{"over-1ms", "longer than 1 ms"},
-	{"over-1ms-cpu", "on the processor"},
-	{"ns/op", "acquire + release there"},
-	{"ns/contains", "Contains there"},
+	{"over-1ms-cpu", "longer than 1 ms on a processor"},
+	{"ns/op", "acquire + release there, ns"},
+	{"ns/contains", "Contains there, ns"},
 	{"B/tuple", "live heap, B per tuple"},
 }
 

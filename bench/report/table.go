@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// column is a contender: its name in the benchmarks and in the text. The first of a table is what the others are
-// compared with, and aside is a yardstick that is not.
+// column is a contender: its name in the benchmarks and its title in the text. The others are compared with the first
+// column of a table. A contender that is aside is not compared.
 type column struct {
 	name, title string
 	aside       bool
 }
 
-// table is a heading and what stands under it. One without rows is not shown.
+// table is a table with a title. It is not shown if it has no rows.
 type table struct {
 	title  string
 	header []string
 	rows   [][]string
 }
 
-// row is a line of a comparison: what * of it measured in a unit.
+// row is a line of a comparison: the figures in a unit, by a name that has * in place of the contender.
 type row struct{ label, name, unit string }
 
-// compare returns a table of medians and, in brackets, of ratios to the first column. It leaves out contenders and
-// rows that nothing was measured for.
+// compare returns a table of medians and, in brackets, of ratios to the first column. It leaves out contenders and rows
+// without figures.
 func compare(f figures, title, first string, columns []column, rows ...row) table {
 	t := table{title: title, header: []string{first}}
 	own := columns[0].name
@@ -41,7 +41,8 @@ func compare(f figures, title, first string, columns []column, rows ...row) tabl
 			name := of(c.name, r.name)
 			cell := human(f.median(name, r.unit))
 			ratio := median(f.ratios(r.unit, name, of(own, r.name)))
-			if c.name != own && !c.aside && f.median(of(own, r.name), r.unit) > 0 && !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
+			if c.name != own && !c.aside && f.median(of(own, r.name), r.unit) > 0 &&
+				!math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
 				cell += " (" + human(ratio) + "×)"
 			}
 			cells = append(cells, cell)
@@ -66,7 +67,7 @@ func (t table) markdown() string {
 	return b.String()
 }
 
-// human writes three digits or more, with a comma at each thousand, and nothing for what is not a number.
+// human returns v with at least three digits and a comma at each thousand, or nothing for NaN.
 func human(v float64) string {
 	digits := 2
 	switch {
@@ -82,7 +83,7 @@ func human(v float64) string {
 	return thousands(strconv.FormatFloat(v, 'f', digits, 64))
 }
 
-// thousands puts the commas into a number.
+// thousands puts commas into a number.
 func thousands(number string) string {
 	whole, fraction, found := strings.Cut(number, ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {

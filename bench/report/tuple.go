@@ -24,7 +24,7 @@ var tupleColumns = []column{
 	{name: "none", title: "the empty loop", aside: true},
 }
 
-// tupleRows calls f for every number of destinations and goroutines.
+// tupleRows returns the rows of f for every number of destinations and goroutines.
 func tupleRows(f func(label, params string) []row) []row {
 	var rows []row
 	for _, destinations := range []int{1, 1000, 1_000_000} {
@@ -44,12 +44,13 @@ func acquireReleaseRows() []row {
 	})
 }
 
-// containsRows are lookups of which a share, in per cent, is a write instead.
+// containsRows are lookups. A share of the operations, in percent, is writes instead.
 func containsRows() []row {
 	return tupleRows(func(label, params string) []row {
 		var rows []row
 		for _, writes := range []string{"0", "10", "50"} {
-			rows = append(rows, row{label + ", " + writes + " % writes", "Contains/impl=*/" + params + "/writes=" + writes, "ns/op"})
+			name := "Contains/impl=*/" + params + "/writes=" + writes
+			rows = append(rows, row{label + ", " + writes + " % writes", name, "ns/op"})
 		}
 		return rows
 	})
@@ -58,7 +59,7 @@ func containsRows() []row {
 func tupleTables(f figures) []table {
 	return []table{
 		compare(f, "acquire + release, ns", "over", tupleColumns, acquireReleaseRows()...),
-		compare(f, "Contains, a share of the operations an acquire or a release instead, ns", "over", tupleColumns, containsRows()...),
+		compare(f, "Contains; a write is an acquire or a release instead; ns", "over", tupleColumns, containsRows()...),
 	}
 }
 
@@ -73,16 +74,17 @@ func tupleBars(f figures) []bar {
 	return bars
 }
 
-// fastest is the bar that no peer is faster: the ratio to the one that is fastest by its median.
+// fastest returns the bar whose target is that no contender is faster. It has the ratios to the contender that is
+// fastest by its median.
 func fastest(f figures, what string, r row) bar {
-	what = fmt.Sprintf("%s over %s ÷ the fastest peer", what, r.label)
+	what = fmt.Sprintf("%s over %s ÷ the fastest other", what, r.label)
 	b := atMost(what, 1, nil)
 	for _, c := range tupleColumns {
 		if c.aside || c.name == "ephemera" || c.name == "ephemera-any" {
 			continue
 		}
 		ratios := f.ratios(r.unit, of("ephemera", r.name), of(c.name, r.name))
-		if len(ratios) > 0 && !(median(ratios) <= median(b.rounds)) { // also if there is none yet
+		if len(ratios) > 0 && !(median(ratios) <= median(b.rounds)) { // also true if there is none yet
 			b = atMost(what+", "+c.title, 1, ratios)
 		}
 	}

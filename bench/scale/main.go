@@ -1,16 +1,16 @@
-// Scale measures a tuple.Pool that holds very many tuples: a billion towards full destinations, and one to each of ten
-// million destinations.
+// Scale measures a tuple.Pool that holds very many tuples: a billion towards full destinations, and one towards each of
+// ten million destinations.
 //
 //	go run ./bench/scale
 //	go run ./bench/scale -tuples 100000000 -destinations 1000000
 //
-// At each power of ten it prints, as Go benchmarks do, what an acquire cost to get there, what an acquire and release
-// and a Contains cost there, and the live heap. A billion takes some minutes and 1 GiB.
+// At each power of ten it prints, in the format of Go benchmarks, the cost of an acquire on the way, the cost of an
+// acquire and release and of a Contains there, and the live heap. A billion takes some minutes and 1 GiB.
 //
-// Of the acquires on the way it prints the 99.99th percentile, the longest, and how many took more than 1 ms; and the
-// latter two once more in the time that the thread was on a processor (-cpu, on Linux): what remains without the
-// scheduler and the collector's pauses is what it costs to grow a table, and where the collector has the caller help.
-// GOGC=off leaves it out.
+// It also prints the 99.99th percentile of the acquires on the way, the longest, and how many took more than 1 ms. The
+// figures with cpu in the unit (Linux only) count only the time that the thread was on a processor, without the
+// scheduler and the collector's pauses. What remains is the cost to grow a table, and the work that the collector makes
+// the caller do. GOGC=off leaves out the latter.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 
 const (
 	firstPort = 1024
-	ports     = 64512 // of the zero Pool
+	ports     = 64512 // as many as the zero Pool hands out
 	probes    = 200_000
 )
 
@@ -37,7 +37,8 @@ func main() {
 	tuples := flag.Int("tuples", 1_000_000_000, "tuples towards full destinations")
 	destinations := flag.Int("destinations", 10_000_000, "destinations of one tuple each")
 	flag.Parse()
-	fmt.Printf("goos: %s\ngoarch: %s\ngo: %s\npkg: github.com/ephemera-go/ephemera/bench/scale\n", runtime.GOOS, runtime.GOARCH, runtime.Version())
+	fmt.Printf("goos: %s\ngoarch: %s\ngo: %s\npkg: github.com/ephemera-go/ephemera/bench/scale\n",
+		runtime.GOOS, runtime.GOARCH, runtime.Version())
 	grow("Full", "tuples", *tuples, ports, dst4)
 	grow("SparseIPv4", "destinations", *destinations, 1, dst4)
 	grow("SparseIPv6", "destinations", *destinations, 1, dst6)
@@ -53,11 +54,12 @@ func dst6(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a), 443)
 }
 
-// grow acquires total tuples, perDst towards each destination in turn, and measures at each power of ten.
+// grow acquires total tuples and measures at each power of ten. It fills one destination after the other with perDst
+// tuples.
 func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) {
 	p := new(tuple.Pool)
-	p.Stats()         // makes its tables
-	var held []uint16 // the port towards each destination of one tuple; a full destination has them all
+	p.Stats()         // makes the tables of the Pool
+	var held []uint16 // the port of each destination of one tuple; a full destination holds all ports
 	if perDst == 1 {
 		held = make([]uint16, total)
 	}
@@ -70,13 +72,13 @@ func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) 
 	before, step := 0, min(total, 1_000_000)
 	for n := 1; n <= total; n++ {
 		var start time.Time
-		timed := n%64 == 0 || perDst == 1 // the clock would be half of the time of the others
+		timed := n%64 == 0 || perDst == 1 // towards full destinations, the clock would take half of the time
 		if timed {
 			start = time.Now()
 		}
 		t, err := p.TryAcquire(dst((n - 1) / perDst))
 		if err != nil {
-			log.Fatalf("scale: after %d tuples: %v", n-1, err)
+			log.Fatalf("scale: cannot acquire a tuple: %v (after %d)", err, n-1)
 		}
 		if perDst == 1 {
 			held[n-1] = t.Src().Port()
@@ -90,7 +92,8 @@ func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) 
 		each := float64(time.Since(began)) / float64(n-before)
 		bytes := liveheap.Bytes() - empty
 		fmt.Printf("Benchmark%s/%s=%d \t%d\t%.1f ns/acquire\t%.1f ns/op\t%.1f ns/contains\t%s\t%.3f B/tuple\n",
-			name, unit, n, n-before, each, cycle(p, n, perDst, dst), contains(p, n, perDst, dst), watch, float64(bytes)/float64(n))
+			name, unit, n, n-before, each, cycle(p, n, perDst, dst), contains(p, n, perDst, dst), watch,
+			float64(bytes)/float64(n))
 		before, step = n, min(total, 10*step)
 		began = time.Now()
 		*watch = stopwatch{thread: threadTime}
@@ -102,7 +105,8 @@ func grow(name, unit string, total, perDst int, dst func(i int) netip.AddrPort) 
 	runtime.KeepAlive(held)
 }
 
-// cycle returns what an acquire and release cost, towards destinations at random. A full one gives a port back first.
+// cycle returns the cost of an acquire and release towards random destinations, in ns. In a full destination it first
+// releases ports.
 func cycle(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64 {
 	dsts := make([]netip.AddrPort, probes)
 	for i := range dsts {
@@ -118,7 +122,7 @@ func cycle(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64
 		}
 	}
 	each := float64(time.Since(start)) / probes
-	if perDst > 1 { // as they were
+	if perDst > 1 { // fill them again
 		for _, d := range dsts {
 			p.TryAcquire(d)
 		}
@@ -126,7 +130,7 @@ func cycle(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64
 	return each
 }
 
-// contains returns what a lookup costs of tuples at random, towards the destinations there are.
+// contains returns the cost of a lookup of a random tuple towards one of the destinations, in ns.
 func contains(p *tuple.Pool, n, perDst int, dst func(i int) netip.AddrPort) float64 {
 	of := make([]tuple.Tuple, probes)
 	for i := range of {
@@ -147,7 +151,7 @@ func tupleTo(dst netip.AddrPort, port int) tuple.Tuple {
 	return tuple.From(netip.AddrPortFrom(src, uint16(port)), dst)
 }
 
-// release gives back all that p holds: the port held towards each destination of one tuple, every port of a full one.
+// release releases all tuples of p: the port in held for each destination of one tuple, every port of a full one.
 func release(p *tuple.Pool, total, perDst int, held []uint16, dst func(i int) netip.AddrPort) {
 	for i := range (total + perDst - 1) / perDst {
 		if perDst == 1 {
@@ -159,6 +163,6 @@ func release(p *tuple.Pool, total, perDst int, held []uint16, dst func(i int) ne
 		}
 	}
 	if s := p.Stats(); s != (tuple.Stats{}) {
-		log.Fatalf("scale: everything was released, and the pool says %+v", s)
+		log.Fatalf("scale: the pool still holds something after everything was released (%+v)", s)
 	}
 }

@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// stopwatch keeps how long calls took: their distribution, and of the longest how much of it the thread spent on a
-// processor. The rest is what the operating system gave to others, or the collector stopped the program for. Where
-// the collector has the caller work for it, that counts as the call's own.
+// stopwatch records how long calls took, and how long the thread was on a processor in the longest calls. The rest of
+// the time the operating system ran others, or the collector stopped the program. Work that the collector makes the
+// caller do counts as the call's own.
 type stopwatch struct {
-	thread func() (ran time.Duration, ok bool) // what the calling thread has run so far
+	thread func() (ran time.Duration, ok bool) // how long the calling thread has run so far
 
-	counts               [64 * steps]int // by logarithm, in steps of an eighth
+	counts               [64 * steps]int // of calls, by their time: eight steps for each power of two
 	n                    int
 	longest, longestRan  time.Duration
 	overMilli, ranMillis int // how many took, and ran, more than 1 ms
 
-	seen    time.Time // when the thread's clock was looked at last, and what it said
+	seen    time.Time // the last look at the thread's clock, and what it showed
 	seenRan time.Duration
 }
 
 const (
 	steps = 8
-	// between is how many calls lie between two looks at the thread's clock: it is a system call.
+	// between is how many calls lie between two looks at the thread's clock. A look is a system call.
 	between = 64
 )
 
-// begin must be called before the first call, on a locked thread.
+// begin starts the stopwatch. Call it before the first call, on a locked thread.
 func (s *stopwatch) begin(now time.Time) {
 	s.seen = now
 	s.seenRan, _ = s.thread()
@@ -53,8 +53,8 @@ func (s *stopwatch) add(start, end time.Time) {
 	}
 }
 
-// look returns what a call that took d ran: d less what the thread did not run since its clock was looked at last,
-// which is a few calls ago.
+// look returns how long the thread ran during a call that took d: d minus the time that the thread did not run since
+// the last look, which was a few calls ago.
 func (s *stopwatch) look(d time.Duration, end time.Time) time.Duration {
 	ran, ok := s.thread()
 	if !ok {
@@ -65,7 +65,7 @@ func (s *stopwatch) look(d time.Duration, end time.Time) time.Duration {
 	return d - min(max(away, 0), d)
 }
 
-// quantile returns the end of the step in which the share q of the calls is reached, an eighth above it at most.
+// quantile returns the q-quantile of the times, at most an eighth too high: the end of the step that it is in.
 func (s *stopwatch) quantile(q float64) time.Duration {
 	rest := int(q * float64(s.n))
 	for i, c := range s.counts {
@@ -76,19 +76,19 @@ func (s *stopwatch) quantile(q float64) time.Duration {
 	return s.longest
 }
 
-// step is the place of d among the counts: the power of two, and within it the eighth.
+// step returns the index of d in counts: by its power of two, and the eighth within that.
 func step(d time.Duration) int {
 	v := uint64(max(d, steps))
 	shift := bits.Len64(v) - 4
 	return shift*steps + int(v>>shift) - steps
 }
 
-// until is the end of a step.
+// until returns the end of a step.
 func until(i int) time.Duration {
 	return time.Duration(i%steps+steps+1) << (i / steps)
 }
 
-// String returns the figures as Go benchmarks print them.
+// String returns the figures in the format of Go benchmarks.
 func (s *stopwatch) String() string {
 	us := func(d time.Duration) float64 { return float64(d) / 1000 }
 	return fmt.Sprintf("%.2f p99.99-us\t%.0f longest-us\t%.0f longest-cpu-us\t%d over-1ms\t%d over-1ms-cpu",

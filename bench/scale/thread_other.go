@@ -4,5 +4,5 @@ package main
 
 import "time"
 
-// threadTime is known on Linux only.
+// threadTime needs Linux.
 func threadTime() (time.Duration, bool) { return 0, false }

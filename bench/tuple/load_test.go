@@ -9,14 +9,15 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// lookup is a tuple to look for.
+// lookup is a tuple to look up.
 type lookup struct {
 	t    tuple.Tuple
 	held bool
 }
 
-// load is a contender that holds one tuple to each of n destinations or, if that is one, 1,000 to it, and what to ask
-// of it, in random order: laid out one after the other, so that to get at it costs little beside the contender.
+// load is a contender and the operations to do with it. It holds one tuple towards each of n destinations. If n is
+// smaller than 1,000, it holds 1,000 tuples. The operations are in random order, one after the other in memory, so that
+// reading them costs little beside the contender.
 type load struct {
 	holder
 	held    []tuple.Tuple
@@ -35,8 +36,7 @@ func newLoad(h holder, n int) *load {
 	return l
 }
 
-// least is how many lookups there are at least: more than a processor learns by heart, and not more than its caches
-// take.
+// least is the smallest number of lookups: more than a branch predictor can learn, and few enough for the caches.
 const least = 8000
 
 func (l *load) drawLookups() {
@@ -58,7 +58,7 @@ func (l *load) drawLookups() {
 	rand.Shuffle(len(l.lookups), func(i, j int) { l.lookups[i], l.lookups[j] = l.lookups[j], l.lookups[i] })
 }
 
-// marks returns n marks of which a share, in per cent, is set, in random order.
+// marks returns n marks in random order. A share of them, in percent, is set.
 func marks(n, share int) []bool {
 	set := make([]bool, n)
 	for i := range n * share / 100 {
@@ -70,8 +70,8 @@ func marks(n, share int) []bool {
 	return set
 }
 
-// mix does one operation after the other as long as there is a next: a lookup or, where writes is marked, an acquire
-// or the release of what it got, in turn.
+// mix does operations until next returns false: a lookup or, where writes is set, an acquire and the release of its
+// tuple, in turn.
 func (l *load) mix(t testing.TB, writes []bool, next func() bool) {
 	var got tuple.Tuple
 	holding := false
@@ -79,7 +79,7 @@ func (l *load) mix(t testing.TB, writes []bool, next func() bool) {
 	for next() {
 		switch at := &l.lookups[i]; {
 		case !writes[i]:
-			if !l.Contains(at.t) && at.held { // what is not held may be, for a while, acquired by a write
+			if !l.Contains(at.t) && at.held { // a write may acquire the others for a while
 				t.Error("not found", at.t)
 			}
 		case holding:
@@ -101,7 +101,7 @@ func (l *load) mix(t testing.TB, writes []bool, next func() bool) {
 	}
 }
 
-// acquireRelease acquires and releases as long as there is a next.
+// acquireRelease acquires and releases until next returns false.
 func (l *load) acquireRelease(t testing.TB, next func() bool) {
 	i := rand.IntN(len(l.dsts))
 	for next() {
@@ -114,7 +114,7 @@ func (l *load) acquireRelease(t testing.TB, next func() bool) {
 	}
 }
 
-// TestHalfOfTheLookupsMiss: what is not held is a port of the pool, towards a destination that others are held to.
+// TestHalfOfTheLookupsMiss: a lookup that misses is for a port of the pool, towards a destination that has tuples.
 func TestHalfOfTheLookupsMiss(t *testing.T) {
 	for _, c := range holders {
 		if c.name == "gvisor" {
@@ -143,7 +143,7 @@ func TestHalfOfTheLookupsMiss(t *testing.T) {
 	}
 }
 
-// counting counts what is asked of it.
+// counting counts the operations.
 type counting struct {
 	holder
 	acquires, releases, lookups atomic.Int64
@@ -164,7 +164,7 @@ func (c *counting) Contains(t tuple.Tuple) bool {
 	return c.holder.Contains(t)
 }
 
-// TestAWriteIsAnAcquireOrARelease: of 8,000 operations, with ten per cent of writes, 400 acquire and 400 release.
+// TestAWriteIsAnAcquireOrARelease: of 8,000 operations with 10 percent of writes, 400 acquire and 400 release.
 func TestAWriteIsAnAcquireOrARelease(t *testing.T) {
 	for share, writes := range map[int]int64{0: 0, 10: 400, 50: 2000} {
 		l := newLoad(holders[0].new(), 1)
@@ -174,7 +174,8 @@ func TestAWriteIsAnAcquireOrARelease(t *testing.T) {
 		n := 0
 		l.mix(t, marks(len(l.lookups), share), func() bool { n++; return n <= len(l.lookups) })
 		if c.acquires.Load() != writes || c.releases.Load() != writes || c.lookups.Load() != 8000-2*writes {
-			t.Errorf("%d %%: %d acquire, %d release, %d look", share, c.acquires.Load(), c.releases.Load(), c.lookups.Load())
+			t.Errorf("%d %%: %d acquire, %d release, %d look up",
+				share, c.acquires.Load(), c.releases.Load(), c.lookups.Load())
 		}
 	}
 }

@@ -32,7 +32,7 @@ func sourceFor(dst netip.AddrPort) netip.Addr {
 	return source6
 }
 
-// holder is what every contender can do.
+// holder is implemented by every contender.
 type holder interface {
 	Acquire(dst netip.AddrPort) tuple.Tuple
 	Release(t tuple.Tuple) bool
@@ -44,7 +44,7 @@ type contender struct {
 	new  func() holder
 }
 
-// holders are the contenders, ephemera with and without a source address of its own.
+// holders are the contenders. ephemera has source addresses, and ephemera-any has none.
 var holders = []contender{
 	{"ephemera", func() holder {
 		return pool{&tuple.Pool{Sources: []netip.Prefix{netip.PrefixFrom(source4, 32), netip.PrefixFrom(source6, 128)}}}
@@ -57,7 +57,7 @@ var holders = []contender{
 	{"gvisor", newGVisor},
 }
 
-// none holds nothing: what it takes is the benchmark's own work.
+// none does nothing: it measures the benchmark's own work.
 type none struct{}
 
 func (none) Acquire(netip.AddrPort) tuple.Tuple { return tuple.Tuple{} }
@@ -76,7 +76,7 @@ func (a pool) Acquire(dst netip.AddrPort) tuple.Tuple {
 func (a pool) Release(t tuple.Tuple) bool  { return a.p.Release(t) }
 func (a pool) Contains(t tuple.Tuple) bool { return a.p.Contains(t) }
 
-// draw puts in a tuple towards dst with a random port that add takes.
+// draw draws random ports until add accepts the tuple towards dst.
 func draw(dst netip.AddrPort, add func(t tuple.Tuple) bool) tuple.Tuple {
 	key := tuple.KeyFrom(sourceFor(dst), dst)
 	for {
@@ -118,7 +118,7 @@ func (a *rwMap) Contains(t tuple.Tuple) bool {
 	return held
 }
 
-// shardMap is 64 maps with a mutex each, by the hash of the tuple.
+// shardMap is 64 maps, each with a mutex. The hash of a tuple chooses its map.
 type shardMap struct {
 	seed   maphash.Seed
 	shards [64]shard
@@ -127,7 +127,7 @@ type shardMap struct {
 type shard struct {
 	mu sync.Mutex
 	m  map[tuple.Tuple]struct{}
-	_  [48]byte // to the end of the cache line
+	_  [48]byte // fills the cache line
 }
 
 func newShardMap() holder {
@@ -212,7 +212,7 @@ func (a xsyncMap) Contains(t tuple.Tuple) bool {
 	return held
 }
 
-// gVisor reserves as its TCP endpoint does: it picks a port and reserves it towards the destination.
+// gVisor is used as by its TCP endpoint: it picks a port and reserves it towards the destination.
 type gVisor struct {
 	m   *ports.PortManager
 	rng gvrand.RNG

@@ -22,7 +22,7 @@ func dst6(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a), 443)
 }
 
-// TestHolders: every contender holds each tuple once, finds it as long as it is held, and takes it back once.
+// TestHolders: every contender hands out each tuple once, finds it while it is held, and releases it once.
 func TestHolders(t *testing.T) {
 	for _, c := range holders {
 		h := c.new()
@@ -46,7 +46,7 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// TestHoldersShareNothing: what one goroutine holds, another does not get.
+// TestHoldersShareNothing: a goroutine does not get a tuple that another one holds.
 func TestHoldersShareNothing(t *testing.T) {
 	for _, c := range holders {
 		h := c.new()
@@ -70,7 +70,7 @@ func TestHoldersShareNothing(t *testing.T) {
 	}
 }
 
-// each runs f over contenders that hold one tuple to each of 1, 1,000 and 1,000,000 destinations, and over none.
+// each runs f for each contender with 1, 1,000 and 1,000,000 destinations. names selects the contenders.
 func each(b *testing.B, names func(name string) bool, f func(b *testing.B, l *load)) {
 	for _, c := range append(slices.Clone(holders), contender{"none", func() holder { return none{} }}) {
 		if !names(c.name) {
@@ -103,7 +103,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	})
 }
 
-// BenchmarkContains looks for tuples half of which are held. A share of the operations, in per cent, is an acquire or a
+// BenchmarkContains looks up tuples. Half of them are held. A share of the operations, in percent, is an acquire or a
 // release instead.
 func BenchmarkContains(b *testing.B) {
 	each(b, func(name string) bool { return name != "gvisor" }, func(b *testing.B, l *load) {
@@ -119,8 +119,8 @@ func BenchmarkContains(b *testing.B) {
 	})
 }
 
-// BenchmarkMemory is the live heap of one tuple to each of a million destinations (sparse), and of 64,512 tuples to one
-// (dense), and what is left of it when they are released. It takes one iteration.
+// BenchmarkMemory measures the live heap of one tuple towards each of a million destinations (sparse) and of 64,512
+// tuples towards one (dense), and what is left after their release. It needs one iteration.
 func BenchmarkMemory(b *testing.B) {
 	for _, c := range holders {
 		for _, family := range []struct {
@@ -133,7 +133,7 @@ func BenchmarkMemory(b *testing.B) {
 			}{{"sparse", 1_000_000, 1_000_000}, {"dense", 1, count}} {
 				b.Run(fmt.Sprintf("impl=%s/family=%s/shape=%s", c.name, family.name, shape.name), func(b *testing.B) {
 					h := c.new()
-					h.Release(h.Acquire(family.dst(0))) // makes its tables
+					h.Release(h.Acquire(family.dst(0))) // makes the tables of the contender
 					held := make([]tuple.Tuple, shape.tuples)
 					before := liveheap.Bytes()
 					for i := range held {

@@ -13,33 +13,39 @@ import (
 	"github.com/ephemera-go/ephemera/dialer"
 )
 
-var errInterrupted = errors.New("interrupted; all connections and worker processes are gone")
+var errInterrupted = errors.New("interrupted; all connections are closed and all worker processes have ended")
 
 type beyondCmd struct {
-	Connections int           `name:"connections" short:"n" default:"65537" placeholder:"N" help:"How many connections to open (default ${default}: more than there are ports)."`
-	Source      netip.Addr    `default:"127.0.0.1" placeholder:"ADDR" help:"The one address to dial from (default ${default})."`
-	To          []string      `placeholder:"HOST:PORT,…" help:"Dial these listeners instead of own ones. They need not echo: no byte is sent."`
-	Stock       bool          `help:"Dial with net.Dialer{LocalAddr: ADDR:0} instead, and see where that stops."`
-	Hold        time.Duration `placeholder:"DURATION" help:"Keep the connections open for so long after the count, to look at them (ss -tn)."`
+	Connections int `short:"n" default:"65537" placeholder:"N" help:"How many connections (default ${default})."`
+
+	Source netip.Addr `default:"127.0.0.1" placeholder:"ADDR" help:"The one source address (default ${default})."`
+
+	To []string `placeholder:"HOST:PORT,…" help:"Dial these listeners instead of own ones. No byte is sent to them."`
+
+	Stock bool `help:"Dial with net.Dialer{LocalAddr: ADDR:0} instead, to see where it stops."`
+
+	Hold time.Duration `placeholder:"DURATION" help:"Keep the connections open after the count (see ss -tn)."`
 }
 
 // Help is the long help text.
 func (*beyondCmd) Help() string {
-	return `Opens 65,537 TCP connections from one source address to a few listeners on this host, each alive (a byte sent and echoed), ` +
-		`all held at once. Then asks the kernel how many are ESTABLISHED and on how many local ports: fewer than there are connections, since ` +
-		`ephemera's dialer lets one port serve every destination. The exit status is 0 only if the kernel's count confirms it.
+	return `Opens 65,537 TCP connections from one source address to a few listeners on this host, sends a byte ` +
+		`through each and holds them all. Then asks the kernel how many are ESTABLISHED and on how many local ports. ` +
+		`There are fewer ports than connections, because ephemera's dialer lets one port serve every destination. ` +
+		`The exit status is 0 only if the kernel's count confirms it.
 
-Where a process may not open enough files (RLIMIT_NOFILE), several share the work. Nothing is left behind, Ctrl-C included.`
+If a process may not open enough files (RLIMIT_NOFILE), several share the work. Nothing is left behind, not even ` +
+		`after Ctrl-C.`
 }
 
-// Run checks and plans a run, and goes through with it.
+// Run checks, plans and does a run.
 func (b *beyondCmd) Run(ctx context.Context) error {
 	if err := supported(); err != nil {
 		return err
 	}
 	source := b.Source.Unmap()
 	if source.IsUnspecified() || source.IsMulticast() || source.Zone() != "" {
-		return fmt.Errorf("--source %s: name one address of this host to dial from", b.Source)
+		return fmt.Errorf("--source is not one address to dial from: name an address of this host (%s)", b.Source)
 	}
 	var to []netip.AddrPort
 	if len(b.To) > 0 {
@@ -56,7 +62,9 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := makePlan(request{connections: b.Connections, ports: ports, destinations: len(to), files: files, stock: b.Stock})
+	p, err := makePlan(request{
+		connections: b.Connections, ports: ports, destinations: len(to), files: files, stock: b.Stock,
+	})
 	if err != nil {
 		return err
 	}
@@ -79,16 +87,16 @@ func (b *beyondCmd) Run(ctx context.Context) error {
 	return b.prove(c, p, result{source: source, to: to, echoed: p.servers > 0, memory: mem.inUse})
 }
 
-// prove opens the connections, has the kernel count them and prints the result, whose memory is at first what is in
-// use.
+// prove opens the connections, has the kernel count them and prints the result. r.memory is at first the memory in use
+// before the run.
 func (b *beyondCmd) prove(c *crew, p plan, r result) error {
 	before, err := kernelCount(r.source, r.to)
 	if err != nil {
 		return err
 	}
 	if before.connections > 0 {
-		return fmt.Errorf("these listeners already have %s from %s, so the kernel's count would not be of this run alone: "+
-			"dial from another --source", count(before.connections, "connection"), r.source)
+		return fmt.Errorf("these listeners already have connections from the source address, which the kernel would "+
+			"count too: dial from another --source (%s from %s)", count(before.connections, "connection"), r.source)
 	}
 
 	began := time.Now()
@@ -115,7 +123,7 @@ func (b *beyondCmd) prove(c *crew, p plan, r result) error {
 	return b.verdict(r.kernel, stopped)
 }
 
-// announce says what is to come, and what might be in its way.
+// announce prints what the run will do, and what might stand in its way.
 func (b *beyondCmd) announce(p plan, given, files int) {
 	to, listening := count(given, "listener"), ""
 	if given == 0 {
@@ -123,14 +131,15 @@ func (b *beyondCmd) announce(p plan, given, files int) {
 		listening = fmt.Sprintf("%d to listen, ", p.servers)
 	}
 	fmt.Fprintf(os.Stderr, "Opening %s from %s to %s.\n", count(b.Connections, "connection"), b.Source, to)
-	fmt.Fprintf(os.Stderr, "Processes: %s%d to dial; each may open %s files (RLIMIT_NOFILE).\n", listening, len(p.clients), comma(files))
+	fmt.Fprintf(os.Stderr, "Processes: %s%d to dial; each may open %s files (RLIMIT_NOFILE).\n",
+		listening, len(p.clients), comma(files))
 	if room, tracking := conntrackRoom(); tracking && room < b.Connections {
-		fmt.Fprintf(os.Stderr, "Note: nf_conntrack has room for %s more; if dials time out, raise net.netfilter.nf_conntrack_max.\n",
-			count(room, "connection"))
+		fmt.Fprintf(os.Stderr, "Note: nf_conntrack has room for %s only. If dials time out, raise "+
+			"net.netfilter.nf_conntrack_max.\n", count(room, "more connection"))
 	}
 }
 
-// listen starts the servers of a run and returns where they listen.
+// listen starts the servers of a run and returns the addresses that they listen on.
 func listen(c *crew, servers int, avoid alloc.Set, source netip.Addr) ([]netip.AddrPort, error) {
 	for i := range servers {
 		if err := c.start(i, job{Server: &serverJob{Address: ownAddress(i, source), Avoid: avoid}}); err != nil {
@@ -151,8 +160,8 @@ func listen(c *crew, servers int, avoid alloc.Set, source netip.Addr) ([]netip.A
 	return to, nil
 }
 
-// dial has the clients work, a few at a time, and waits until all have ended. It returns what stopped the stock
-// dialer, if something did; any other error ends the run.
+// dial runs the clients, a few at a time, and waits until all have ended. It returns the error that stopped the stock
+// dialer, if one did. Any other error ends the run.
 func (b *beyondCmd) dial(c *crew, p plan, r result) (stopped string, err error) {
 	bar := newProgress(os.Stderr, b.Connections)
 	defer bar.end()
@@ -161,8 +170,8 @@ func (b *beyondCmd) dial(c *crew, p plan, r result) (stopped string, err error) 
 		for ; working < clientsAtOnce && started < len(p.clients) && stopped == ""; started++ {
 			share := p.clients[started]
 			j := clientJob{
-				Source: r.source, Ports: share.ports, To: r.to, Start: started % len(r.to), First: share.first, Connections: share.connections,
-				Echo: r.echoed, Stock: b.Stock,
+				Source: r.source, Ports: share.ports, To: r.to, Start: started % len(r.to), First: share.first,
+				Connections: share.connections, Echo: r.echoed, Stock: b.Stock,
 			}
 			if err := c.start(p.servers+started, job{Client: &j}); err != nil {
 				return "", err
@@ -192,28 +201,29 @@ func (b *beyondCmd) dial(c *crew, p plan, r result) (stopped string, err error) 
 	}
 }
 
-// hold keeps everything open for as long as was asked.
+// hold keeps the connections open for b.Hold.
 func (b *beyondCmd) hold(c *crew) {
 	if b.Hold <= 0 {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "Holding for %s; Ctrl-C ends it.\n", b.Hold)
+	fmt.Fprintf(os.Stderr, "Holding for %s; press Ctrl-C to end.\n", b.Hold)
 	select {
 	case <-time.After(b.Hold):
 	case <-c.ctx.Done():
 	}
 }
 
-// verdict compares what the kernel holds with what was asked for.
+// verdict compares the kernel's count with what was asked for.
 func (b *beyondCmd) verdict(kernel tally, stopped string) error {
 	asked := comma(b.Connections)
 	switch {
 	case kernel.connections == b.Connections:
 		return nil
 	case stopped != "":
-		return fmt.Errorf("net.Dialer stopped at %s of the %s connections asked for: %s", comma(kernel.connections), asked, stopped)
+		return fmt.Errorf("net.Dialer stopped at %s of the %s connections asked for: %s",
+			comma(kernel.connections), asked, stopped)
 	default:
-		return fmt.Errorf("%s connections were opened, but the kernel counts %s as ESTABLISHED: the other end, or something on the way, has closed the rest",
-			asked, comma(kernel.connections))
+		return fmt.Errorf("not all connections are ESTABLISHED: the other end, or something on the way, closed some "+
+			"(%s opened; the kernel counts %s as ESTABLISHED)", asked, comma(kernel.connections))
 	}
 }

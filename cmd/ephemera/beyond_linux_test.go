@@ -18,7 +18,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// aThousandPorts keeps the runs small: "more connections than ports" begins at 1,001.
+// aThousandPorts keeps the runs small: 1,001 connections are more than there are ports.
 const aThousandPorts = "net.ipv4.ip_local_port_range=40000 40999"
 
 func TestMoreConnectionsThanPorts(t *testing.T) {
@@ -46,7 +46,8 @@ func TestTheFileLimitDividesTheWork(t *testing.T) {
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 400, Max: 400}))
 	r := start(t, "-n", "2000")
 	require.Equal(t, 0, r.wait(), &r.stderr)
-	require.Contains(t, r.stderr.String(), "Processes: 7 to listen, 7 to dial; each may open 400 files (RLIMIT_NOFILE).")
+	require.Contains(t, r.stderr.String(),
+		"Processes: 7 to listen, 7 to dial; each may open 400 files (RLIMIT_NOFILE).")
 	require.Equal(t, "2,000", r.figure(t, "connections"))
 	nothingIsLeft(t)
 }
@@ -91,11 +92,12 @@ func TestARunThatCannotBeProvedIsRefused(t *testing.T) {
 	require.Equal(t, 1, r.wait())
 	require.Contains(t, r.stderr.String(), "name 2 listeners")
 
-	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, Control: resetOnClose}).Dial("tcp", "127.0.2.1:80")
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, Control: resetOnClose}
+	conn, err := d.Dial("tcp", "127.0.2.1:80")
 	require.NoError(t, err)
 	r = start(t, "-n", "10", "--to", "127.0.2.1:80")
 	require.Equal(t, 1, r.wait())
-	require.Contains(t, r.stderr.String(), "these listeners already have 1 connection from 127.0.0.1")
+	require.Contains(t, r.stderr.String(), "dial from another --source (1 connection from 127.0.0.1)")
 	require.NoError(t, conn.Close())
 
 	r = start(t, "-n", "10", "--to", "127.0.2.1:81")
@@ -108,7 +110,7 @@ func TestARunThatCannotBeProvedIsRefused(t *testing.T) {
 
 	r = start(t, "-n", "10", "--source", "0.0.0.0")
 	require.Equal(t, 1, r.wait())
-	require.Contains(t, r.stderr.String(), "name one address")
+	require.Contains(t, r.stderr.String(), "--source is not one address")
 	require.Empty(t, r.stdout.String())
 	nothingIsLeft(t)
 }
@@ -130,7 +132,7 @@ func TestNothingIsLeftWhateverEndsARun(t *testing.T) {
 		{dialing, send(syscall.SIGKILL), -1, ""},
 		{dialing, ctrlC, 1, "interrupted"},
 		{dialing, killWorker, 1, "ended early"},
-		{holding, send(syscall.SIGINT), 0, ""}, // the kernel has confirmed by then
+		{holding, send(syscall.SIGINT), 0, ""}, // the kernel has confirmed the count
 		{holding, send(syscall.SIGKILL), -1, ""},
 	} {
 		n := "40000"
@@ -146,7 +148,7 @@ func TestNothingIsLeftWhateverEndsARun(t *testing.T) {
 			require.Empty(t, r.stdout.String())
 		}
 		if tc.status == -1 {
-			// Nobody was there to wait for the workers.
+			// The parent did not wait for its workers.
 			require.Eventually(t, func() bool { return len(workers(t)) == 0 }, 30*time.Second, 10*time.Millisecond)
 		}
 		nothingIsLeft(t)

@@ -5,9 +5,9 @@ import (
 	"os"
 )
 
-// conntrackRoom returns how many more connections the kernel's connection tracker can take, if it is at work here:
-// where iptables or nftables rules ask for it, each connection takes one entry, and when there is none left packets
-// are dropped without a word to the programs.
+// conntrackRoom returns how many more connections the kernel's connection tracker can take, and whether it tracks here.
+// It does if iptables or nftables rules ask for it. Then each connection takes one entry. When none is left, the kernel
+// drops packets, and programs see no error.
 func conntrackRoom() (room int, tracking bool) {
 	tracked, ok := readNumber("/proc/sys/net/netfilter/nf_conntrack_count")
 	if !ok || tracked == 0 {

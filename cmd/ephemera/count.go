@@ -8,17 +8,17 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// A tally is what the kernel says of the connections from one source address.
+// A tally is the kernel's count of the connections from one source address.
 type tally struct {
 	connections int // ESTABLISHED
 	ports       int // distinct local ports among them
-	most        int // connections on the most shared of these ports
+	most        int // connections on the port that has the most
 }
 
-// recounts is how often a count is repeated when other sockets came and went so fast that the kernel lost its place.
+// recounts is how often to count if other sockets come and go so fast that the kernel interrupts a dump.
 const recounts = 10
 
-// kernelCount asks the kernel which connections from source to the destinations are ESTABLISHED.
+// kernelCount asks the kernel how many connections from source to the destinations are ESTABLISHED.
 func kernelCount(source netip.Addr, to []netip.AddrPort) (t tally, err error) {
 	for range recounts {
 		t, err = countOnce(source, to)

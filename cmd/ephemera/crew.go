@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// goodbye is how long a worker may take to exit once its standard input is closed before it is killed.
+// goodbye is how long a worker may take to exit after its standard input is closed. Then it is killed.
 const goodbye = 10 * time.Second
 
-// A crew is the worker processes of a run. They live until close, or until the context that made the crew ends.
+// A crew is the worker processes of a run. They live until close is called or the context of newCrew ends.
 type crew struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -23,8 +23,8 @@ type crew struct {
 	reports chan workerReport
 }
 
-// A workerReport is a report and the number of the worker that sent it. A worker that ends before the crew does
-// reports an error.
+// A workerReport is a report with the number of its worker. If a worker ends before the crew does, its last report has
+// an error.
 type workerReport struct {
 	worker int
 	report
@@ -35,7 +35,7 @@ func newCrew(ctx context.Context) *crew {
 	return &crew{ctx: ctx, cancel: cancel, reports: make(chan workerReport)}
 }
 
-// start runs the job in a process of its own.
+// start runs the job in a new process.
 func (c *crew) start(worker int, j job) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -43,7 +43,7 @@ func (c *crew) start(worker int, j job) error {
 	}
 	cmd := exec.CommandContext(c.ctx, exe, "worker")
 	cmd.Stderr = os.Stderr
-	// A worker ends when its standard input does, so the end of this process, whatever its reason, ends them all.
+	// A worker ends when its standard input closes. So all workers end when this process ends, for any reason.
 	stdin, stdout, err := pipes(cmd)
 	if err == nil {
 		cmd.Cancel, cmd.WaitDelay = stdin.Close, goodbye
@@ -63,11 +63,13 @@ func (c *crew) start(worker int, j job) error {
 				c.tell(workerReport{worker, r})
 			}
 		}
-		_ = stdin.Close() // ends a worker that cannot be understood
+		_ = stdin.Close() // ends a worker whose output does not decode
 		if werr := cmd.Wait(); werr != nil {
 			err = werr
 		}
-		c.tell(workerReport{worker, report{Error: fmt.Sprintf("worker process %d ended early: %v", cmd.Process.Pid, err)}})
+		c.tell(workerReport{worker, report{
+			Error: fmt.Sprintf("a worker process ended early: %v (process %d)", err, cmd.Process.Pid),
+		}})
 	})
 	return nil
 }
@@ -98,7 +100,7 @@ func (c *crew) next() (workerReport, error) {
 	}
 }
 
-// failure returns why the run is no longer whole, if it is not: it was interrupted, or a worker has ended.
+// failure returns an error if the run was interrupted or a worker has ended.
 func (c *crew) failure() error {
 	select {
 	case <-c.ctx.Done():
@@ -110,7 +112,7 @@ func (c *crew) failure() error {
 	}
 }
 
-// close ends all workers and returns when the last of them, and with it every socket, is gone.
+// close ends all workers. It returns when the last of them, and so every socket, is gone.
 func (c *crew) close() {
 	c.cancel()
 	c.wg.Wait()

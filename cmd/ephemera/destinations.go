@@ -19,7 +19,7 @@ func parseDestinations(ctx context.Context, list string, source netip.Addr) ([]n
 			return nil, err
 		}
 		if first, dup := seen[dst]; dup {
-			return nil, fmt.Errorf("--to %s is the same listener as %s: it has each source port only once; name each listener once", item, first)
+			return nil, fmt.Errorf("--to has the same listener twice: name each listener once (%s and %s)", first, item)
 		}
 		seen[dst] = item
 		to = append(to, dst)
@@ -29,18 +29,18 @@ func parseDestinations(ctx context.Context, list string, source netip.Addr) ([]n
 
 func parseDestination(ctx context.Context, item string, source netip.Addr) (netip.AddrPort, error) {
 	fail := func(format string, args ...any) (netip.AddrPort, error) {
-		return netip.AddrPort{}, fmt.Errorf("--to %q: "+format, append([]any{item}, args...)...)
+		return netip.AddrPort{}, fmt.Errorf("--to: "+format+" (%q)", append(args, item)...)
 	}
 	host, service, err := net.SplitHostPort(item)
 	if err != nil || host == "" {
-		return fail("not host:port, as in 192.0.2.1:80,[2001:db8::1]:80")
+		return fail("not host:port: write it as in 192.0.2.1:80,[2001:db8::1]:80")
 	}
 	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
 	if err != nil {
-		return fail("no such port: %q", service)
+		return fail("no such port: name a number from 1 to 65535, or a service")
 	}
 	if port == 0 {
-		return fail("nothing listens on port 0")
+		return fail("nothing can listen on port 0: name another port")
 	}
 	addr, err := resolve(ctx, host, source)
 	if err != nil {
@@ -48,11 +48,11 @@ func parseDestination(ctx context.Context, item string, source netip.Addr) (neti
 	}
 	switch {
 	case addr.IsUnspecified():
-		return fail("%s is where a listener waits, not an address to connect to; this host is 127.0.0.1 or ::1", addr)
+		return fail("an unspecified address is not an address to connect to: use 127.0.0.1 or ::1 for this host")
 	case addr.Zone() != "":
-		return fail("addresses with a zone are not supported")
+		return fail("an address with a zone is not supported: name one without")
 	case addr.Is4() != source.Is4():
-		return fail("%s cannot be reached from %s; give a --source of the same family", addr, source)
+		return fail("its address family is not that of the source: name a --source of the same family")
 	}
 	return netip.AddrPortFrom(addr, uint16(port)), nil
 }
@@ -72,9 +72,9 @@ func resolve(ctx context.Context, host string, source netip.Addr) (netip.Addr, e
 	return addrs[0].Unmap(), nil
 }
 
-// ownAddress returns the address of the i-th listener of a run's own. A listener blocks its port on its own address
-// only, so each has an address that no connection is dialed from; IPv6 has only one loopback address, and there the
-// source serves.
+// ownAddress returns the address of the i-th listener that a run starts. A listener blocks its port on its own address
+// only, so each one has an address of its own, which is not the source. IPv6 has only one loopback address, so there it
+// is the source.
 func ownAddress(i int, source netip.Addr) netip.Addr {
 	if source.Is6() {
 		return source
@@ -82,14 +82,14 @@ func ownAddress(i int, source netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, byte(1 + i/254), byte(1 + i%254)})
 }
 
-// hint says what the kernel's "invalid argument" does not.
+// hint explains the kernel's "invalid argument" for a loopback source that dials another host.
 func (r result) hint() string {
 	if !r.source.IsLoopback() {
 		return ""
 	}
 	for _, dst := range r.to {
 		if !dst.Addr().IsLoopback() {
-			return fmt.Sprintf(" (%s reaches this host only: to dial another, give --source)", r.source)
+			return fmt.Sprintf("; a loopback source reaches only this host: set another --source (%s)", r.source)
 		}
 	}
 	return ""

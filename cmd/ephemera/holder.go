@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A holder keeps connections open: one that nothing points to is closed by the garbage collector.
+// A holder keeps connections open. Without it the garbage collector would close them.
 type holder struct {
 	mu    sync.Mutex
 	conns []net.Conn

@@ -2,8 +2,8 @@ package main
 
 import "syscall"
 
-// resetOnClose is a Control function: it makes close send a reset and drop the socket at once (SO_LINGER of 0 s), so
-// that the end of a process, SIGKILL included, leaves neither connections nor TIME_WAIT behind.
+// resetOnClose is a Control function. It sets SO_LINGER to 0 s, so that close sends a reset and drops the socket at
+// once. The end of a process, even by SIGKILL, then leaves neither connections nor TIME_WAIT behind.
 func resetOnClose(_, _ string, c syscall.RawConn) error {
 	var err error
 	if cerr := c.Control(func(fd uintptr) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestMain lets the test binary stand for the command: the tests run it as `ephemera beyond`, and it runs itself as
+// TestMain makes the test binary the command: the tests run it as `ephemera beyond`, and it runs itself as
 // `ephemera worker`.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "beyond" || os.Args[1] == "worker") {

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// readMemory reads /proc/meminfo. What a run takes is not what MemAvailable loses: the kernel gives back what a run
-// before it freed only in the course of seconds, and a second run would seem to take half of the first.
+// readMemory reads /proc/meminfo. The change of MemAvailable does not show what a run takes, because the kernel needs
+// seconds to get back what an earlier run freed. By it, a second run seemed to take half as much as the first.
 func readMemory() (m memory, err error) {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// openFiles returns how many files a process of this user may hold open: the hard limit, to which the Go runtime
-// raises the soft one.
+// openFiles returns how many files a process of this user may open. That is the hard limit, because the Go runtime
+// raises the soft limit to it.
 func openFiles() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

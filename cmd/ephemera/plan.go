@@ -10,31 +10,31 @@ import (
 )
 
 const (
-	// spareFiles is what a worker needs besides its connections: pipes, the listener, the poller.
+	// spareFiles is how many files a worker needs besides its connections: pipes, the listener, the poller.
 	spareFiles = 100
-	// filesPerWorker is what a worker costs its parent: two pipes and a pidfd.
+	// filesPerWorker is how many files a worker needs in its parent: two pipes and a pidfd.
 	filesPerWorker = 3
-	// fullest is the share of the ports that a run uses towards each listener of its own, in percent: the ports that other
-	// programs hold are then no obstacle.
+	// fullest is the share of the ports that a run uses towards each of its own listeners, in percent. It leaves room
+	// for ports that other programs hold.
 	fullest = 80
 	// mostConnections keeps the arithmetic of a plan within 32 bits.
 	mostConnections = 100_000_000
-	// clientsAtOnce is how many clients dial at a time. Processes that all have a little to do at any time cost more
-	// than a few with much: a million connections by 51 clients at once, each taking the destinations in turn, took 530
-	// s of CPU time (2 CPUs); by 4 at once, each one destination after the other, 200 s.
+	// clientsAtOnce is how many clients dial at a time. A few busy processes cost less than many that are idle most of
+	// the time. With 2 CPUs, a million connections took 530 s of CPU time when 51 clients dialed at once and took the
+	// destinations in turn. They took 200 s when 4 dialed at once, one destination after the other.
 	clientsAtOnce = 4
 )
 
-// A request is what a plan has to fit.
+// A request is what a plan must satisfy.
 type request struct {
 	connections  int
 	ports        alloc.Set // to dial from
-	destinations int       // that are there already; 0: the run brings its own
+	destinations int       // given listeners; 0: the run starts its own
 	files        int       // RLIMIT_NOFILE
-	stock        bool      // net.Dialer: it may stop short
+	stock        bool      // dial with net.Dialer, which may stop before all are open
 }
 
-// A plan says which processes do the work.
+// A plan is the processes that do the work.
 type plan struct {
 	servers int     // one listener each
 	clients []share // one process each
@@ -46,20 +46,21 @@ type share struct {
 	first, connections int
 }
 
-// makePlan divides the work, or says why it cannot be done.
+// makePlan divides the work. The error says why it cannot be done.
 func makePlan(r request) (plan, error) {
 	perProcess, ports := r.files-spareFiles, r.ports.Len()
 	switch {
 	case r.connections > mostConnections:
-		return plan{}, fmt.Errorf("-n %d: more than %s connections are beyond what one host carries", r.connections, comma(mostConnections))
+		return plan{}, fmt.Errorf("-n is more than one host carries: ask for at most %s connections (-n %d)",
+			comma(mostConnections), r.connections)
 	case r.connections < 1:
-		return plan{}, fmt.Errorf("-n %d: ask for one connection at least", r.connections)
+		return plan{}, fmt.Errorf("-n is less than 1: ask for at least one connection (-n %d)", r.connections)
 	case ports < 1:
 		return plan{}, errors.New("this host has no ports to dial from: " +
-			"net.ipv4.ip_local_reserved_ports covers the whole of net.ipv4.ip_local_port_range")
+			"net.ipv4.ip_local_reserved_ports covers all of net.ipv4.ip_local_port_range; reserve fewer")
 	case perProcess < 1:
-		return plan{}, fmt.Errorf("a process may open %s files here, and %d of them are not for connections: raise the limit with ulimit -n",
-			comma(r.files), spareFiles)
+		return plan{}, fmt.Errorf("a process may open too few files: raise the limit with ulimit -n "+
+			"(%s files, and it needs %d besides the connections)", comma(r.files), spareFiles)
 	}
 
 	var p plan
@@ -70,10 +71,10 @@ func makePlan(r request) (plan, error) {
 		destinations = p.servers
 	}
 	if room := int64(ports) * int64(destinations); int64(r.connections) > room && !r.stock {
-		return plan{}, fmt.Errorf("--to names %s, and this host has %s ports to dial from: "+
-			"that makes %s connections from one source address at most, not %s; "+
-			"name %d listeners, widen net.ipv4.ip_local_port_range, or ask for fewer with -n",
-			count(destinations, "listener"), comma(ports), comma(int(room)), comma(r.connections), divideUp(r.connections, ports))
+		return plan{}, fmt.Errorf("--to names too few listeners: name more, widen net.ipv4.ip_local_port_range, "+
+			"or ask for fewer connections with -n (%s and %s ports make at most %s connections, not %s; "+
+			"name %d listeners)", count(destinations, "listener"), comma(ports), comma(int(room)),
+			comma(r.connections), divideUp(r.connections, ports))
 	}
 
 	clients := divideUp(r.connections, perProcess)
@@ -82,8 +83,9 @@ func makePlan(r request) (plan, error) {
 	}
 	for {
 		if clients > ports {
-			return plan{}, fmt.Errorf("%s connections need %s processes, as each may open %s files, but there are only %s ports to divide among them: "+
-				"raise the limit with ulimit -n, or ask for fewer with -n",
+			return plan{}, fmt.Errorf("the connections need more processes than there are ports to divide among them: "+
+				"raise the limit with ulimit -n, or ask for fewer with -n "+
+				"(%s connections, %s processes of %s files, %s ports)",
 				comma(r.connections), comma(clients), comma(r.files), comma(ports))
 		}
 		p.clients = divide(r.connections, r.ports, clients)
@@ -95,18 +97,18 @@ func makePlan(r request) (plan, error) {
 	return p, r.watchable(p.servers + clients)
 }
 
-// watchable says why one process cannot watch over so many workers, if it cannot.
+// watchable returns an error if one process cannot watch this many workers.
 func (r request) watchable(workers int) error {
 	if workers*filesPerWorker <= r.files-spareFiles {
 		return nil
 	}
-	return fmt.Errorf("%s connections need %s processes, as each may open %s files, and one process cannot watch over so many: "+
-		"raise the limit with ulimit -n, or ask for fewer with -n",
+	return fmt.Errorf("the connections need more processes than one process can watch: "+
+		"raise the limit with ulimit -n, or ask for fewer with -n (%s connections, %s processes of %s files)",
 		comma(r.connections), comma(workers), comma(r.files))
 }
 
-// divide gives each client a slice of the ports, and connections in proportion to it: none gets more of them than its
-// ports can carry, however full the destinations become.
+// divide gives each client a slice of the ports, and connections in proportion to the slice. So no client gets more
+// connections than its ports can carry, however full the destinations become.
 func divide(connections int, ports alloc.Set, clients int) []share {
 	shares := make([]share, clients)
 	first, cut := 0, 0

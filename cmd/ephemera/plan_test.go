@@ -21,10 +21,22 @@ func TestPlanDividesByTheFileLimit(t *testing.T) {
 		{"one process each suffices", request{connections: 1_000, ports: linuxPorts, files: 20_000}, 1, 1},
 		{"the default under a low limit", request{connections: 65_537, ports: linuxPorts, files: 20_000}, 4, 4},
 		{"a million under a low limit", request{connections: 1_000_000, ports: linuxPorts, files: 20_000}, 51, 51},
-		{"no limit to speak of: the ports ask for listeners", request{connections: 65_537, ports: linuxPorts, files: 1 << 20}, 3, 1},
-		{"listeners that are there", request{connections: 65_537, ports: linuxPorts, files: 20_000, destinations: 3}, 0, 4},
-		{"exactly what the ports carry", request{connections: 2 * 28_232, ports: linuxPorts, files: 20_000, destinations: 2}, 0, 3},
-		{"the stock dialer may ask for too much", request{connections: 65_537, ports: linuxPorts, files: 20_000, destinations: 1, stock: true}, 0, 4},
+		{"a high limit", request{connections: 65_537, ports: linuxPorts, files: 1 << 20}, 3, 1},
+		{
+			"given listeners",
+			request{connections: 65_537, ports: linuxPorts, files: 20_000, destinations: 3},
+			0, 4,
+		},
+		{
+			"exactly what the ports carry",
+			request{connections: 2 * 28_232, ports: linuxPorts, files: 20_000, destinations: 2},
+			0, 3,
+		},
+		{
+			"the stock dialer may ask for too much",
+			request{connections: 65_537, ports: linuxPorts, files: 20_000, destinations: 1, stock: true},
+			0, 4,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, err := makePlan(tc.r)
@@ -44,7 +56,8 @@ func TestSharesCoverTheRunAndNeverMeet(t *testing.T) {
 		{1, 7, 1, 1},
 		{2, 7, 5, 1}, // fewer connections than clients
 	} {
-		all := alloc.RangeSet(40_000, uint16(40_000+min(tc.ports, 25_000)-1)).Union(alloc.RangeSet(1024, uint16(1024+max(0, tc.ports-25_000)-1)))
+		all := alloc.RangeSet(40_000, uint16(40_000+min(tc.ports, 25_000)-1)).
+			Union(alloc.RangeSet(1024, uint16(1024+max(0, tc.ports-25_000)-1)))
 		require.Equal(t, tc.ports, all.Len())
 		next, together := 0, alloc.Set{}
 		to := make([]netip.AddrPort, tc.destinations)
@@ -91,19 +104,35 @@ func TestPlanRefusesWithAWayOut(t *testing.T) {
 		{
 			"one too few",
 			request{connections: 28_233, ports: linuxPorts, files: 20_000, destinations: 1},
-			[]string{"1 listener,", "28,232 connections", "name 2 listeners"},
+			[]string{"1 listener and", "28,232 connections", "name 2 listeners"},
 		},
-		{"nothing asked", request{connections: 0, ports: linuxPorts, files: 20_000}, []string{"-n 0", "one connection at least"}},
+		{
+			"nothing asked",
+			request{connections: 0, ports: linuxPorts, files: 20_000},
+			[]string{"-n 0", "at least one connection"},
+		},
 		{"less than nothing asked", request{connections: -5, ports: linuxPorts, files: 20_000}, []string{"-n -5"}},
 		{"no ports", request{connections: 1, files: 20_000}, []string{"ip_local_reserved_ports"}},
-		{"a limit that leaves nothing", request{connections: 1, ports: linuxPorts, files: 64}, []string{"64 files", "ulimit -n"}},
-		{"more processes than one can watch", request{connections: 1_000_000, ports: linuxPorts, files: 1024}, []string{"1,024 files", "ulimit -n"}},
+		{
+			"a limit that leaves nothing",
+			request{connections: 1, ports: linuxPorts, files: 64},
+			[]string{"64 files", "ulimit -n"},
+		},
+		{
+			"more processes than one can watch",
+			request{connections: 1_000_000, ports: linuxPorts, files: 1024},
+			[]string{"1,024 files", "ulimit -n"},
+		},
 		{
 			"far more processes than one can watch, at once",
 			request{connections: 60_000, ports: linuxPorts, files: spareFiles + 4},
 			[]string{"104 files", "ulimit -n"},
 		},
-		{"more than the arithmetic takes", request{connections: math.MaxInt, ports: linuxPorts, files: 20_000}, []string{"100,000,000"}},
+		{
+			"more than the arithmetic allows",
+			request{connections: math.MaxInt, ports: linuxPorts, files: 20_000},
+			[]string{"100,000,000"},
+		},
 		{
 			"more processes than ports",
 			request{connections: 30, ports: alloc.RangeSet(40_000, 40_001), files: spareFiles + 10, destinations: 100},

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/term"
 )
 
-// A progress shows how many connections are open: as a bar on a terminal, elsewhere as a line for each tenth.
+// A progress shows how many connections are open: as a bar on a terminal, otherwise as a line for each tenth.
 type progress struct {
 	w      io.Writer
 	total  int
-	tenths int // told so far
+	tenths int // shown so far
 	bar    *progressbar.ProgressBar
 }
 
@@ -36,7 +36,7 @@ func newProgress(w io.Writer, total int) *progress {
 	return p
 }
 
-// set tells that so many connections are open.
+// set shows that this many connections are open.
 func (p *progress) set(open int) {
 	if p.bar != nil {
 		_ = p.bar.Set(open)
@@ -48,7 +48,7 @@ func (p *progress) set(open int) {
 	}
 }
 
-// end takes the bar away.
+// end removes the bar.
 func (p *progress) end() {
 	if p.bar != nil {
 		_ = p.bar.Clear()

@@ -6,26 +6,26 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// A job is what the parent writes to a worker's standard input, as one line of JSON: either a server's or a client's.
-// The worker then reports on its standard output, a line of JSON each, and exits when its standard input closes:
-// whatever ends the parent ends its workers.
+// A job is what the parent writes to a worker's standard input, as one line of JSON: a server's job or a client's. The
+// worker then writes reports to its standard output, one line of JSON each. It exits when its standard input closes, so
+// the workers end when the parent ends, for any reason.
 type job struct {
 	Server *serverJob `json:"server,omitempty"`
 	Client *clientJob `json:"client,omitempty"`
 }
 
-// A serverJob asks for one listener that echoes the first byte of every connection and then holds it.
+// A serverJob asks for one listener that echoes the first byte of every connection and then holds the connection.
 type serverJob struct {
 	Address netip.Addr `json:"address"`
-	Avoid   alloc.Set  `json:"avoid"` // the ports dialed from
+	Avoid   alloc.Set  `json:"avoid"` // the ports that clients dial from
 }
 
-// A clientJob asks for Connections connections. Numbered from First, the i-th goes to To[i % len(To)], so that the
-// clients of a run together fill all destinations evenly. They are opened one destination after the other, To[Start]
+// A clientJob asks for Connections connections, numbered from First. Number i goes to To[i % len(To)], so that all
+// clients of a run together fill the destinations evenly. A client opens one destination after the other, To[Start]
 // first.
 type clientJob struct {
 	Source      netip.Addr       `json:"source"`
-	Ports       alloc.Set        `json:"ports"` // to dial from; no other client has any of them
+	Ports       alloc.Set        `json:"ports"` // to dial from; no other client has them
 	To          []netip.AddrPort `json:"to"`
 	Start       int              `json:"start"`
 	First       int              `json:"first"`
@@ -34,8 +34,8 @@ type clientJob struct {
 	Stock       bool             `json:"stock"` // dial with net.Dialer{LocalAddr: Source:0}
 }
 
-// A report is what a worker has to say: where its server listens, how many connections its client holds so far, that
-// the client has ended, and why it ended before its time.
+// A report is what a worker tells its parent: the address of its server, or how many connections its client holds,
+// whether the client has ended, and the error that ended it early.
 type report struct {
 	Listening netip.AddrPort `json:"listening,omitzero"`
 	Open      int            `json:"open,omitempty"`

@@ -33,13 +33,13 @@ func start(t *testing.T, args ...string) *run {
 	return r
 }
 
-// wait returns the exit status, -1 if it was a signal.
+// wait returns the exit status, or -1 after a signal.
 func (r *run) wait() int {
 	_ = r.Wait()
 	return r.ProcessState.ExitCode()
 }
 
-// figure returns the figure in the row of the table.
+// figure returns the figure in the row of the table that has this label.
 func (r *run) figure(t *testing.T, label string) string {
 	for line := range strings.Lines(r.stdout.String()) {
 		if rest, ok := strings.CutPrefix(line, label+" "); ok {
@@ -54,7 +54,7 @@ func send(s syscall.Signal) func(*testing.T, *run) {
 	return func(t *testing.T, r *run) { require.NoError(t, r.Process.Signal(s)) }
 }
 
-// ctrlC does what the terminal does: it signals the workers too.
+// ctrlC signals the workers too, as a terminal does.
 func ctrlC(t *testing.T, r *run) { require.NoError(t, syscall.Kill(-r.Process.Pid, syscall.SIGINT)) }
 
 func killWorker(t *testing.T, _ *run) {
@@ -83,8 +83,8 @@ func workers(t *testing.T) (pids []int) {
 	return pids
 }
 
-// nothingIsLeft requires that no worker is left, and no socket but listeners of the test. A process that was killed
-// has no command line any more while the kernel still closes its files; TIME_WAIT would outlast the patience.
+// nothingIsLeft requires that no worker is left, and no socket except listeners of the test. It waits, because a killed
+// process loses its command line before the kernel has closed its files. It does not wait long enough for TIME_WAIT.
 func nothingIsLeft(t *testing.T) {
 	require.Empty(t, workers(t))
 	var left []sockdiag.Socket
@@ -99,7 +99,7 @@ func nothingIsLeft(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond, "%v", &left)
 }
 
-// output is what a process writes, readable meanwhile.
+// output is what a process has written so far.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -118,10 +118,11 @@ func (o *output) String() string {
 }
 
 func (o *output) await(t *testing.T, text string) {
-	require.Eventually(t, func() bool { return strings.Contains(o.String(), text) }, time.Minute, time.Millisecond, "no %q in %s", text, o)
+	require.Eventually(t, func() bool { return strings.Contains(o.String(), text) },
+		time.Minute, time.Millisecond, "no %q in %s", text, o)
 }
 
-// silent is a listener that says nothing and holds what it accepts.
+// silent is a listener that sends nothing and holds what it accepts.
 type silent struct {
 	net.Listener
 	mu    sync.Mutex
@@ -152,7 +153,7 @@ func accept(t *testing.T, address string) *silent {
 	return s
 }
 
-// received ends the listener, waits for its connections to end and returns how many bytes they brought.
+// received closes the listener, waits for its connections to end and returns how many bytes they received.
 func (s *silent) received() int {
 	s.Close()
 	s.wg.Wait()

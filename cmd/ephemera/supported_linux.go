@@ -1,4 +1,4 @@
 package main
 
-// supported says whether this system can do what the command does.
+// supported returns an error if the command does not work on this system.
 func supported() error { return nil }

@@ -9,10 +9,11 @@ import (
 	"syscall"
 )
 
-// The command asks the kernel for the proof, and only Linux can be asked (sock_diag).
+// The command needs the kernel to count connections, which only Linux can do (sock_diag).
 
 func supported() error {
-	return fmt.Errorf("beyond needs Linux, whose kernel can count its connections (sock_diag); this is %s", runtime.GOOS)
+	return fmt.Errorf("beyond needs a kernel that can count connections (sock_diag): run it on Linux (this is %s)",
+		runtime.GOOS)
 }
 
 func conntrackRoom() (room int, tracking bool) { return 0, false }

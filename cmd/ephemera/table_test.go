@@ -24,14 +24,14 @@ func TestTable(t *testing.T) {
 		echoed: true,
 	}
 	require.Equal(t, strings.TrimLeft(`
-connections                   65,537  ESTABLISHED says the kernel; each echoed
+connections                   65,537  ESTABLISHED in the kernel; each echoed
 source addresses                   1  127.0.0.1
-distinct local ports          27,361  of the 65,535 that an address has
+distinct local ports          27,361  of the 65,535 of one address
 destinations                       4  127.0.1.1:31596 127.0.1.2:27048 …
 most on one local port             4  connections
 seconds                         5.00  until the last was open
 connections/s                 13,107
-memory                       512 MiB  8,191 bytes each: both ends, kernel's too
+memory                       512 MiB  8,191 bytes each: both ends and the kernel
 `, "\n"), r.table())
 }
 

@@ -11,21 +11,22 @@ import (
 	"sync"
 )
 
-// workerCmd is one process of a run: it does the job on its standard input and holds its connections until that closes.
+// workerCmd is one process of a run. It reads a job from its standard input, does it, and holds its connections until
+// the input closes.
 type workerCmd struct{}
 
-// Run ends the process itself: exiting closes all connections, and none of them needs more than that.
+// Run ends the process itself, because that closes all connections at once.
 func (*workerCmd) Run() error {
-	// The terminal sends Ctrl-C to all processes of the run; the parent decides what follows from it.
+	// The terminal sends Ctrl-C to all processes of the run. Only the parent reacts to it.
 	signal.Ignore(os.Interrupt)
 
 	in := json.NewDecoder(os.Stdin)
 	var j job
 	switch err := in.Decode(&j); {
 	case errors.Is(err, io.EOF):
-		return nil // the parent was gone before it had said anything
+		return nil // the parent ended before it sent a job
 	case err != nil:
-		return fmt.Errorf("a worker is started by the other commands, with its job on standard input: %w", err)
+		return fmt.Errorf("cannot read a job from standard input: the other commands start workers: %w", err)
 	}
 	out := &reporter{enc: json.NewEncoder(os.Stdout)}
 	var held holder
@@ -35,7 +36,7 @@ func (*workerCmd) Run() error {
 	case j.Client != nil:
 		go j.Client.run(&held, out.send)
 	default:
-		return errors.New("a worker needs a server's or a client's job on standard input")
+		return errors.New("no job on standard input: the other commands start workers")
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	runtime.KeepAlive(&held)
@@ -53,6 +54,6 @@ func (r *reporter) send(rep report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.enc.Encode(rep) != nil {
-		os.Exit(1) // nobody reads any more: the parent is gone
+		os.Exit(1) // the parent has ended
 	}
 }

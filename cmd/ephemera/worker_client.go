@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	// dialsAtOnce is how many dials a client has in flight. Times the clients at once it is what the accept queue of a
-	// listener holds on old systems, 128: one that overflows costs the client a second.
+	// dialsAtOnce is how many dials a client has in flight. Multiplied by clientsAtOnce it is 128, which is what the
+	// accept queue of a listener holds on old systems. If that queue overflows, the client waits for a second.
 	dialsAtOnce = 32
-	// reportEvery is the pace of a client's progress reports.
+	// reportEvery is the time between two progress reports of a client.
 	reportEvery = 200 * time.Millisecond
 )
 
 // dialFunc is DialContext of a net.Dialer or a dialer.Dialer.
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// run opens the connections, reports progress, and ends when all are open or at the first error.
+// run opens the connections and reports progress. It ends when all are open, or at the first error.
 func (j *clientJob) run(held *holder, send func(report)) {
 	var (
 		dial    = j.dialer()
@@ -74,14 +74,14 @@ func (j *clientJob) run(held *holder, send func(report)) {
 			if failure != nil {
 				last.Error = failure.Error()
 			}
-			debug.FreeOSMemory() // holding takes less than dialing took
+			debug.FreeOSMemory() // to hold connections takes less memory than to dial them
 			send(last)
 			return
 		}
 	}
 }
 
-// destinations yields the destination of each connection, in the order in which they are opened.
+// destinations yields the destination of each connection, in the order in which the client opens them.
 func (j *clientJob) destinations() iter.Seq[netip.AddrPort] {
 	return func(yield func(netip.AddrPort) bool) {
 		n := len(j.To)
@@ -96,20 +96,19 @@ func (j *clientJob) destinations() iter.Seq[netip.AddrPort] {
 	}
 }
 
-// open dials, and proves the connection alive if its other end echoes.
+// open dials and, if the other end echoes, checks that the connection works.
 func (j *clientJob) open(dial dialFunc, to string, buf []byte) (net.Conn, error) {
 	conn, err := dial(context.Background(), "tcp", to)
 	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && full.Retired > 0 {
-		// Nothing that was closed here rests: all of these are ports that the kernel refused.
-		return nil, fmt.Errorf("%w; other programs on this host hold %s of the ports: end them (ss -tanp shows which), or ask for fewer with -n",
-			err, comma(full.Retired))
+		return nil, fmt.Errorf("%w; other programs on this host hold ports: end them (ss -tanp shows them), "+
+			"or ask for fewer connections with -n (%s ports)", err, comma(full.Retired))
 	}
 	if err != nil || !j.Echo {
 		return conn, err
 	}
 	if err := ping(conn, buf); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("connection %s->%s is open but does not echo: %w", conn.LocalAddr(), to, err)
+		return nil, fmt.Errorf("a connection is open but does not echo: %w (%s->%s)", err, conn.LocalAddr(), to)
 	}
 	return conn, nil
 }
@@ -133,10 +132,10 @@ func ping(conn net.Conn, buf []byte) error {
 	return conn.SetDeadline(time.Time{})
 }
 
-// dialer returns the dialer under trial.
+// dialer returns the dialer that the run tests.
 func (j *clientJob) dialer() dialFunc {
-	// Keepalive probes of a million idle connections are work for nothing; resetOnClose leaves no TIME_WAIT behind, on
-	// whichever way out.
+	// A million idle connections need no keepalive probes. resetOnClose leaves no TIME_WAIT behind, however the process
+	// ends.
 	base := net.Dialer{Timeout: patience, KeepAlive: -1, Control: resetOnClose}
 	if j.Stock {
 		base.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(j.Source, 0))

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// acceptors take connections in turn, so that a client that is slow to send its byte holds up nobody else.
+	// acceptors is how many goroutines accept, so that a client that sends its byte late does not delay the others.
 	acceptors = 16
 	// patience is how long a connection may take to open and to echo.
 	patience = 30 * time.Second
 )
 
-// run listens, reports where, and then echoes and holds until the process ends.
+// run listens and reports the address. Then it echoes and holds connections until the process ends.
 func (j *serverJob) run(held *holder, send func(report)) {
 	l, err := j.listen()
 	if err != nil {
@@ -46,16 +46,16 @@ func (j *serverJob) run(held *holder, send func(report)) {
 	}
 }
 
-// listen takes a port that is not dialed from, if the host has one left. A listener blocks its port on its own
-// address only, but that is enough to cost a run its last connection when the source has the same address.
+// listen takes a port that no client dials from, if the host has one left. A listener blocks its port only on its own
+// address. But if the source has the same address, that can cost a run its last connection.
 func (j *serverJob) listen() (net.Listener, error) {
-	// The kernel hands SO_LINGER and the keepalive down to the connections that it accepts: no system call for each.
+	// Accepted connections inherit SO_LINGER and the keepalive, which saves system calls.
 	lc := net.ListenConfig{Control: resetOnClose, KeepAlive: -1}
 	ports := alloc.New(alloc.RangeSet(1024, 65535).Difference(j.Avoid))
 	for {
 		port, ok := ports.Acquire()
 		if !ok {
-			port = 0 // the kernel's choice
+			port = 0 // the kernel chooses
 		}
 		l, err := lc.Listen(context.Background(), "tcp", netip.AddrPortFrom(j.Address, port).String())
 		switch {
@@ -64,12 +64,12 @@ func (j *serverJob) listen() (net.Listener, error) {
 		case ok && errors.Is(err, syscall.EADDRINUSE):
 			continue
 		default:
-			return nil, fmt.Errorf("cannot listen for the connections to come: %w", err)
+			return nil, fmt.Errorf("cannot listen: %w", err)
 		}
 	}
 }
 
-// echo sends the first byte back.
+// echo reads one byte and sends it back.
 func echo(conn net.Conn, buf []byte) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err

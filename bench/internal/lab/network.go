@@ -24,13 +24,13 @@ const (
 	Veth     = "veth" // the server is in a second network namespace, at the other end of a pair of interfaces
 )
 
-// TimeWaitBuckets is net.ipv4.tcp_max_tw_buckets in a Network: more than a run leaves, so that the kernel cuts no
-// TIME_WAIT short. The usual limit depends on the memory of the host.
+// TimeWaitBuckets is net.ipv4.tcp_max_tw_buckets in a Network. It is more than a run needs, so the kernel cuts no
+// TIME_WAIT short. By default the limit depends on the memory of the host.
 const TimeWaitBuckets = 1_000_000
 
 // Network is a network namespace with a server in a process of its own.
 type Network struct {
-	Source       netip.Addr       // where every dial leaves from, whether it says so or not
+	Source       netip.Addr       // every dial leaves from it, whether the dialer names it or not
 	Destinations []netip.AddrPort // the server's
 
 	server *Process
@@ -50,14 +50,14 @@ var (
 // The interfaces at the two ends of a Veth.
 const nearEnd, farEnd = "near", "far"
 
-// firstPort is the server's first port. It is below every range of local ports.
+// firstPort is the first port of the server. It is below every range of local ports.
 const firstPort = 801
 
-// Open sets up the network of this process, which must have started with [netns.Private], and starts the server. The
-// sysctls have the form "ipv4/tcp_tw_reuse=0".
+// Open sets up the network namespace of this process and starts the server. The process must have started with
+// [netns.Private]. The kind is Loopback or Veth. A sysctl has the form "ipv4/tcp_tw_reuse=0".
 func Open(kind string, s Service, sysctls ...string) (*Network, error) {
 	if _, ok := near[kind]; !ok {
-		return nil, fmt.Errorf("no network is called %q: it is %s or %s", kind, Loopback, Veth)
+		return nil, fmt.Errorf("no network has this name: use %s or %s (%q)", Loopback, Veth, kind)
 	}
 	if err := netns.Up(); err != nil {
 		return nil, err
@@ -93,17 +93,17 @@ func Open(kind string, s Service, sysctls ...string) (*Network, error) {
 	}
 	if err != nil {
 		server.Stop()
-		return nil, fmt.Errorf("the network %s: %w", kind, err)
+		return nil, fmt.Errorf("cannot set up the network: %w (%s)", err, kind)
 	}
 	return n, nil
 }
 
-// await waits until the server's host answers: new interfaces lose packets at first, and TCP sends them again after a
-// second. It dials a port where nobody listens, because that leaves no TIME_WAIT.
+// await waits until the server's network namespace answers. New interfaces lose packets at first, and TCP sends them
+// again after a second. It dials a port on which nothing listens, because that leaves no TIME_WAIT.
 func (n *Network) await() error {
 	c, err := net.Dial("tcp", netip.AddrPortFrom(n.Destinations[0].Addr(), firstPort-1).String())
 	if err == nil {
-		return errors.Join(fmt.Errorf("somebody listens on %v", c.RemoteAddr()), c.Close())
+		return errors.Join(fmt.Errorf("a program listens below the server's ports (%v)", c.RemoteAddr()), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return err
@@ -114,20 +114,20 @@ func (n *Network) await() error {
 // Close stops the server.
 func (n *Network) Close() { n.server.Stop() }
 
-// common are the sysctls of both ends.
+// common are the sysctls of both network namespaces.
 var common = []string{"core/somaxconn=65535", fmt.Sprint("ipv4/tcp_max_tw_buckets=", TimeWaitBuckets)}
 
 func set(sysctls ...string) error {
 	for _, s := range sysctls {
 		name, value, _ := strings.Cut(s, "=")
 		if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
-			return fmt.Errorf("the sysctl %s: %w", s, err)
+			return fmt.Errorf("cannot set a sysctl: %w (%s)", err, s)
 		}
 	}
 	return nil
 }
 
-// addTo gives an interface its address and brings it up.
+// addTo gives an interface an address and brings it up.
 func addTo(device string, prefix netip.Prefix) error {
 	if err := ip("addr add " + prefix.String() + " dev " + device); err != nil {
 		return err
@@ -135,10 +135,10 @@ func addTo(device string, prefix netip.Prefix) error {
 	return ip("link set " + device + " up")
 }
 
-// ip runs the command of iproute2.
+// ip runs the ip command of iproute2.
 func ip(args string) error {
 	if text, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("ip %s: %w: %s", args, err, text)
+		return fmt.Errorf("ip failed: %w: %s (ip %s)", err, text, args)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package lab is what the benchmarks that open connections share: processes that answer questions, the CPU time of a
-// process, and a network with a server in a process of its own.
+// Package lab helps the benchmarks that open connections: with processes that answer questions, the CPU time of a
+// process, and a network that has a server in a process of its own.
 package lab
 
 import (
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Process is another process of this program that answers each line of JSON with another, until its standard input
-// ends.
+// Process is another process of this program. It answers each line of JSON with one line of JSON, until its standard
+// input ends. It is not safe for concurrent use.
 type Process struct {
 	cmd *exec.Cmd
 	in  *json.Encoder
@@ -22,7 +22,7 @@ type Process struct {
 	end func() error
 }
 
-// Start starts a process in the namespaces that attr asks for; nil means those of this process.
+// Start starts a process of this program in the namespaces of attr. nil means the namespaces of this process.
 func Start(attr *syscall.SysProcAttr, args ...string) (*Process, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -52,13 +52,13 @@ func (p *Process) Ask(question, answer any) error {
 	return p.out.Decode(answer)
 }
 
-// Stop returns when the process has ended and its sockets are gone.
+// Stop ends the process, and returns when its sockets are gone.
 func (p *Process) Stop() {
 	p.end()
 	p.cmd.Wait()
 }
 
-// Serve answers each question on standard input.
+// Serve answers each question on standard input, until that ends or answer fails.
 func Serve[Q, A any](answer func(Q) (A, error)) error {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
@@ -78,7 +78,7 @@ func Serve[Q, A any](answer func(Q) (A, error)) error {
 	}
 }
 
-// CPUTime returns the CPU time that this process has used, its system calls included.
+// CPUTime returns the CPU time that this process has used, including system calls.
 func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -11,18 +11,18 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// ServerRole is the first argument of the process that [Open] starts: the program must then call [ServeNetwork].
+// ServerRole is the first argument of the process that [Open] starts. With it, the program must call [ServeNetwork].
 const ServerRole = "server"
 
-// Service is what a server does.
+// Service says what a server does.
 type Service struct {
-	Destinations int  // it listens on so many ports
-	ClosesFirst  bool // it closes each connection at once; otherwise it sends a byte and waits for the client to close
+	Destinations int  // how many ports it listens on
+	ClosesFirst  bool // close each connection at once, instead of sending a byte and waiting for the client to close
 
-	Network string // Open sets it
+	Network string // set by Open
 }
 
-// ServeNetwork is what the process of the server does.
+// ServeNetwork runs in the process of the server.
 func ServeNetwork() error {
 	return Serve(func(s Service) (struct{}, error) {
 		if s.Network == Veth {
@@ -39,7 +39,7 @@ func ServeNetwork() error {
 		for i := range s.Destinations {
 			l, err := net.Listen("tcp", netip.AddrPortFrom(far[s.Network].Addr(), uint16(firstPort+i)).String())
 			if err != nil {
-				return struct{}{}, fmt.Errorf("the server: %w", err)
+				return struct{}{}, fmt.Errorf("the server cannot listen: %w", err)
 			}
 			go s.accept(l)
 		}

@@ -99,9 +99,9 @@ func (j *clientJob) destinations() iter.Seq[netip.AddrPort] {
 // open dials and, if the other end echoes, checks that the connection works.
 func (j *clientJob) open(dial dialFunc, to string, buf []byte) (net.Conn, error) {
 	conn, err := dial(context.Background(), "tcp", to)
-	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && full.Retired > 0 {
+	if full, ok := errors.AsType[*tuple.ExhaustedError](err); ok && full.Taken > 0 {
 		return nil, fmt.Errorf("%w; other programs on this host hold ports: end them (ss -tanp shows them), "+
-			"or ask for fewer connections with -n (%s ports)", err, comma(full.Retired))
+			"or ask for fewer connections with -n (%s ports)", err, comma(full.Taken))
 	}
 	if err != nil || !j.Echo {
 		return conn, err

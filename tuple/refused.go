@@ -19,7 +19,9 @@ func (sh *shard) refused(a *ask, reason error) error {
 				InUse: o.held - o.retired, Retired: o.retired, Err: reason,
 			}
 		case QuotaTuples:
-			return &QuotaError{Dst: dst, Quota: which, Max: q.max, InUse: q.held - q.retiredCount, Retired: q.retiredCount, Err: reason}
+			return &QuotaError{
+				Dst: dst, Quota: which, Max: q.max, InUse: q.held - q.retiredCount, Retired: q.retiredCount, Err: reason,
+			}
 		}
 	}
 	if !pl.mayUse(c.InUse) {

@@ -165,8 +165,8 @@ func (sh *shard) hasAny(at held.Place, pl *plan) bool {
 	return pl.mayUse(c.InUse) && (!at.IsFull(&pl.Rules) || pl.reuses && c.Retired > 0)
 }
 
-// serveWaiters serves those who wait for the quotas and those who wait for a destination, first come, first served, after
-// a tuple towards that destination came free.
+// serveWaiters serves those who wait for the quotas and those who wait for a destination, first come, first served,
+// after a tuple towards that destination came free.
 func (sh *shard) serveWaiters(key held.Key, pl *plan) {
 	for {
 		sh.serve(key, pl)

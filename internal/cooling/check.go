@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Check returns the first thing in the structure that contradicts another, for tests. fits is what TakeOldest is told of
-// a class.
+// Check returns the first thing in the structure that contradicts another, for tests. fits is what TakeOldest is told
+// of a class.
 func (q *Queue[K, C]) Check(fits func(key K, class C, hold uint64) bool) error {
 	queued, err := q.checkSeries()
 	if err != nil {

@@ -127,7 +127,7 @@ func (d *destination) check(from *Sources, r *Rules) error {
 	}
 	switch {
 	case all != held+d.taken || retired != d.retired || taken != d.taken:
-		return fmt.Errorf("counts %d in use, %d retired, %d taken; its sources hold %d, %d of them retired and %d taken",
+		return fmt.Errorf("counts %d in use, %d retired, %d taken; its sources hold %d, %d of them retired, %d taken",
 			d.inUse, d.retired, d.taken, all, retired, taken)
 	case full != d.full.n || full != uint64(inSet):
 		return fmt.Errorf("%d sources are full, counted %d, in the set %d", full, d.full.n, inSet)

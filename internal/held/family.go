@@ -4,8 +4,8 @@ import "sync/atomic"
 
 // family is the destinations of one address family in a Table. Its memory follows how many there are.
 //
-// Changes need the caller's lock. A Look does not: what it reads is stored atomically, and one that saw it out of order,
-// because slots moved meanwhile, finds seq changed.
+// Changes need the caller's lock. A Look does not: what it reads is stored atomically, and one that saw it out of
+// order, because slots moved meanwhile, finds seq changed.
 type family struct {
 	slots atomic.Pointer[slots]
 	seq   atomic.Uint64 // odd while slots move, or become or cease to be large; it stays when one is added

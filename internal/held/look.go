@@ -61,5 +61,6 @@ func (d *destination) has(h Hold) (held, known bool) {
 		return false, false
 	}
 	held = d.first.held.Contains(h.Port())
-	return held, d.renamed.Load() == renamed // else the ports may be another source's, though the name is the same again
+	// Else the ports may be another source's, though the name is the same again.
+	return held, d.renamed.Load() == renamed
 }

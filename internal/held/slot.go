@@ -9,7 +9,8 @@ import "sync/atomic"
 // is used only when all before it are.
 type slot [1 + cellCount]uint64
 
-// cellCount is how many tuples a slot has room for: with three words more than the Key it is half a cache line for IPv4.
+// cellCount is how many tuples a slot has room for: with three words more than the Key it is half a cache line for
+// IPv4.
 const cellCount = 3
 
 // The meta bits, below the Key in its last word.

@@ -7,8 +7,8 @@ import (
 
 // slots is a hash table with linear probing, replaced when it grows or shrinks. It is words without pointers, which the
 // garbage collector passes over. A destination has the words of its Key, one for IPv4 and three for IPv6, and then the
-// cells: so 32 or 48 bytes. The last word of the Key has the meta bits too, and is 0 if the slot is empty. A slot goes by
-// the index of that word, where its type slot begins.
+// cells: so 32 or 48 bytes. The last word of the Key has the meta bits too, and is 0 if the slot is empty. A slot goes
+// by the index of that word, where its type slot begins.
 type slots struct {
 	words    []uint64
 	n        int

@@ -32,8 +32,8 @@ func (t *Table) All(yield func(Place) bool) {
 	}
 }
 
-// Place is where a destination lies in a Table, or would lie if it were in. What it does is part of the Table, and makes
-// every Place of it invalid.
+// Place is where a destination lies in a Table, or would lie if it were in. What it does is part of the Table, and
+// makes every Place of it invalid.
 type Place struct {
 	f     *family
 	s     *slots
@@ -234,8 +234,8 @@ func (at Place) Tuples(yield func(Hold, State) bool) {
 	}
 }
 
-// Sources yields the number of each source from which something is held, and how many tuples that are. A number may come
-// twice.
+// Sources yields the number of each source from which something is held, and how many tuples that are. A number may
+// come twice.
 func (at Place) Sources(yield func(number uint64, tuples int) bool) {
 	if d := at.large(); d != nil {
 		for s := range d.all {

@@ -55,7 +55,8 @@ func (r *Room[C, A, O]) check() error {
 	for owner, count := range of {
 		with[count]++
 		if r.of.Get(owner) != count || count > r.most {
-			return fmt.Errorf("owner %q has %d, counted %d, and nobody more than %d", owner, count, r.of.Get(owner), r.most)
+			return fmt.Errorf("owner %q has %d, counted %d, and nobody more than %d",
+				owner, count, r.of.Get(owner), r.most)
 		}
 	}
 	if n != r.n || r.of.Len() != len(of) {

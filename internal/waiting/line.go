@@ -57,8 +57,8 @@ type Line[C comparable, A, O any] struct {
 	changed func()
 }
 
-// NewLine returns an empty line in a room. It calls changed, unless that is nil, each time after its head may have become
-// another one.
+// NewLine returns an empty line in a room. It calls changed, unless that is nil, each time after its head may have
+// become another one.
 func NewLine[C comparable, A, O any](room *Room[C, A, O], changed func()) *Line[C, A, O] {
 	return &Line[C, A, O]{room: room, changed: changed}
 }

@@ -41,8 +41,8 @@ func (r *Room[C, A, O]) add(owner string, count int) {
 
 // Displaced returns the waiter that makes room for one more of an owner when all places are used: the newest of the
 // owners who have the most (longest queue drop), if these have at least two more than this owner. Else it is nil. So a
-// place goes where it makes the shares more even, and an owner who floods the line keeps nobody else out of it. The Room
-// must not be empty.
+// place goes where it makes the shares more even, and an owner who floods the line keeps nobody else out of it. The
+// Room must not be empty.
 func (r *Room[C, A, O]) Displaced(owner string) *Waiter[C, A, O] {
 	for r.with[r.most] == 0 {
 		r.most--

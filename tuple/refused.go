@@ -20,7 +20,8 @@ func (sh *shard) refused(a *ask, reason error) error {
 			}
 		case QuotaTuples:
 			return &QuotaError{
-				Dst: dst, Quota: which, Max: q.max, InUse: q.held - q.retiredCount, Retired: q.retiredCount, Err: reason,
+				Dst: dst, Quota: which, Max: q.max,
+				InUse: q.held - q.retiredCount, Retired: q.retiredCount, Err: reason,
 			}
 		}
 	}

@@ -10,8 +10,7 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// In the steady state nothing allocates: not with nothing in use, not at the edges of the list and of the bits, not
-// full.
+// In the steady state no method allocates: neither empty, nor full, nor where the list becomes bits or bits the list.
 func TestTheSteadyStateDoesNotAllocate(t *testing.T) {
 	all := alloc.RangeSet(1024, 65535)
 	in := alloc.MustParseSet("20000-20999,!20100-20199")
@@ -24,7 +23,7 @@ func TestTheSteadyStateDoesNotAllocate(t *testing.T) {
 			for range inUse {
 				last, _ = p.Acquire()
 			}
-			p.AcquireIn(in) // builds in's table, which happens once
+			p.AcquireIn(in) // builds the table of in, once
 			for p.Len() > inUse {
 				for port := range in.All() {
 					if port != last && p.Release(port) {
@@ -61,7 +60,7 @@ func TestTheSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Going back and forth across the threshold of the list allocates nothing either, once it is bits.
+// A Ports that is bits and stays above the lower threshold allocates nothing. A list that stays a list does not either.
 func TestHoveringAroundTheListDoesNotAllocate(t *testing.T) {
 	t.Log("seed: rand.NewPCG(2, 1)")
 	p := alloc.NewFrom(alloc.RangeSet(1024, 65535), rand.NewPCG(2, 1).Uint64)

@@ -16,8 +16,8 @@ type allocator interface {
 	Release(port uint16) bool
 }
 
-// nextClear is what one writes first: the ports in use as bits under a mutex, and the next free one from a random one
-// on, which is not uniform.
+// nextClear is the simple solution: the ports in use as bits under a mutex. It picks the first free port after a random
+// one, which is not uniform.
 type nextClear struct {
 	mu          sync.Mutex
 	used        *bitset.BitSet
@@ -51,10 +51,10 @@ func (c *nextClear) Release(port uint16) bool {
 
 var percentages = []float64{0, 50, 90, 99, 99.9, 99.99}
 
-// fill takes this percentage of 64,512 ports, by the allocator's own picks, as in use.
+// fill takes this percentage of 64,512 ports into use. The allocator picks them.
 func fill(a allocator, percent float64) {
 	switch m := a.(type) {
-	case *model: // at random, as it would pick itself, but listing the free ports so often takes minutes
+	case *model: // at random, as its Acquire picks them, which would list the free ports each time and take minutes
 		for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(len(m.allowed))[:int(percent/100*64512)] {
 			m.used[m.allowed[i]] = true
 		}
@@ -108,7 +108,7 @@ func BenchmarkAcquireReleaseParallel(b *testing.B) {
 				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
-						if port, ok := a.Acquire(); ok { // more goroutines than free ports may find none
+						if port, ok := a.Acquire(); ok { // not ok if there are more goroutines than free ports
 							a.Release(port)
 						}
 					}
@@ -118,7 +118,7 @@ func BenchmarkAcquireReleaseParallel(b *testing.B) {
 	}
 }
 
-// BenchmarkAcquireIn looks in 1,000 ports of the 64,512, of which the same part is free.
+// BenchmarkAcquireIn acquires among 1,000 ports of 64,512. The same share of them is free.
 func BenchmarkAcquireIn(b *testing.B) {
 	in := alloc.RangeSet(20000, 20999)
 	for _, percent := range percentages[:5] {
@@ -137,7 +137,7 @@ func BenchmarkAcquireIn(b *testing.B) {
 	}
 }
 
-// BenchmarkExhausted is how long it takes to find out that nothing is free.
+// BenchmarkExhausted measures an Acquire that finds no free port.
 func BenchmarkExhausted(b *testing.B) {
 	p := alloc.New(alloc.RangeSet(1024, 65535))
 	fill(p, 100)

@@ -1,9 +1,11 @@
 // Package alloc allocates port numbers.
 //
-// A [Set] says which ports there are; [Ports] says which of them are in use and picks among the rest, uniformly at
-// random and in constant time however few are left. Neither knows addresses, sockets or a clock: a NAT or a network
-// stack in user space can use them as they are. Package tuple builds 4-tuples on them.
+// A [Set] is a set of port numbers. A [Ports] allocates the ports of a Set: it knows which of them are in use, and
+// picks a free one uniformly at random. A pick takes constant time, even if few ports are free.
 //
-// The numbers are unpredictable to an observer, as RFC 6056 asks for: every pick draws fresh from math/rand/v2's
-// top-level generator, and there is no table or counter whose state a port could reveal.
+// The package has no addresses, sockets or clock, so a NAT or a network stack in user space can use it. Package tuple
+// allocates 4-tuples.
+//
+// An observer cannot predict the next port, as RFC 6056 demands. Each pick draws new random numbers from the top-level
+// generator of math/rand/v2. There is no table or counter whose state a port could reveal.
 package alloc

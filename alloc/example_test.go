@@ -20,10 +20,10 @@ func ExampleParseSet() {
 	// Output:
 	// 1024-8079,8081-8999,9101-65535
 	// 64410 false
-	// alloc: port set "1024-65535, !9100-9000": the range 9100-9000 is upside down: write 9000-9100
+	// alloc: invalid port set: a range begins after its end: write 9000-9100 instead: "1024-65535, !9100-9000"
 }
 
-// Three hosts behind one address divide its ports.
+// Three hosts share one address and divide its ports.
 func ExampleSet_Slice() {
 	set := alloc.RangeSet(1024, 65535)
 	for host := range 3 {
@@ -37,7 +37,7 @@ func ExampleSet_Slice() {
 
 func ExamplePorts() {
 	ports := alloc.New(alloc.RangeSet(40000, 40002))
-	ports.Reserve(40001) // somebody has it already
+	ports.Reserve(40001) // another program uses it already
 
 	for {
 		port, ok := ports.Acquire()

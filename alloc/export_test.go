@@ -1,6 +1,6 @@
 package alloc
 
-// NewFrom is New with random numbers of the caller's, which Ports draws under its lock and outside of it.
+// NewFrom is New with a source of random numbers. Ports calls it with and without holding its lock.
 func NewFrom(allowed Set, rand func() uint64) *Ports {
 	p := New(allowed)
 	p.rand = rand

@@ -14,21 +14,22 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// call is an operation on Ports of the ports base, base+1, …, and result what came of it. Ports are sets of bits here.
+// call is an operation on a Ports of the ports base, base+1 and so on. A bit stands for a port.
 type call struct {
 	op   string
 	port uint8 // Reserve, Release, Contains: one bit; AcquireIn: the set
 }
 
+// result is the result of a call.
 type result struct {
-	port uint8 // what Acquire and AcquireIn gave: one bit
+	port uint8 // of Acquire and AcquireIn: one bit
 	ok   bool
 	n    int // Len
 }
 
-const base = 1022 // so that three ports lie in two words
+const base = 1022 // three ports from here on are in two words
 
-// specification is what n Ports are to do, one operation after another; the state is what is in use.
+// specification is the sequential model of a Ports with n ports. The state is the ports in use.
 func specification(n int) porcupine.Model {
 	all := uint8(1<<n - 1)
 	return porcupine.Model{
@@ -105,7 +106,9 @@ func TestPortsAreLinearizable(t *testing.T) {
 		}
 		sets = append(sets, s)
 	}
-	ops := []string{"Acquire", "Acquire", "Acquire", "AcquireIn", "Reserve", "Release", "Release", "Release", "Contains", "Len"}
+	ops := []string{
+		"Acquire", "Acquire", "Acquire", "AcquireIn", "Reserve", "Release", "Release", "Release", "Contains", "Len",
+	}
 	for n := 1; n <= 3; n++ {
 		t.Logf("seed: rand.NewPCG(%d, history)", n)
 		model := specification(n)
@@ -113,7 +116,7 @@ func TestPortsAreLinearizable(t *testing.T) {
 		for history := range histories {
 			rng := rand.New(rand.NewPCG(uint64(n), uint64(history)))
 			p := alloc.NewFrom(alloc.RangeSet(base, base+uint16(n)-1), func() uint64 {
-				runtime.Gosched() // in the middle of an acquire the others get their chance
+				runtime.Gosched() // let the others run in the middle of an acquire
 				return rand.Uint64()
 			})
 			var clock, ready atomic.Int64
@@ -134,7 +137,7 @@ func TestPortsAreLinearizable(t *testing.T) {
 					}
 					for i := range mine {
 						mine[i].Call = clock.Add(1)
-						if (history+i)%2 == 0 { // a call takes less time than it takes the next worker to start
+						if (history+i)%2 == 0 { // without it, a call ends before the next worker starts
 							runtime.Gosched()
 						}
 						mine[i].Output = do(p, sets, mine[i].Input.(call))
@@ -159,61 +162,74 @@ func TestPortsAreLinearizable(t *testing.T) {
 	}
 }
 
-// What the test above is for: these histories, each wrong in one point, are not linearizable.
+// The test above can fail: a history with one wrong result is not linearizable.
 func TestTheSpecificationRejectsWrongHistories(t *testing.T) {
 	at := func(from, to int64, in call, out result) porcupine.Operation {
 		return porcupine.Operation{Input: in, Output: out, Call: from, Return: to}
 	}
 	const a, b = 1, 2
 	yes, no := result{ok: true}, result{}
-	start := at(0, 1, call{"Reserve", a}, yes) // then b alone is free
-	// While somebody looks for a free port, a is released and then b taken, so that one of them was free all the time: a
-	// search that passes a before and b after finds none.
+	start := at(0, 1, call{"Reserve", a}, yes) // then only b is free
+	// During a search for a free port, a is released and then b is acquired. So one of them is free all the time, but a
+	// search that looks at a before and at b after that finds none.
 	freed, taken := at(11, 12, call{"Release", a}, yes), at(13, 14, call{"Acquire", 0}, result{b, true, 0})
 	for name, history := range map[string]struct {
 		right bool
 		ops   []porcupine.Operation
 	}{
-		"the search finds the first":     {true, []porcupine.Operation{start, freed, taken, at(10, 20, call{"Acquire", 0}, result{a, true, 0})}},
-		"the search misses both":         {false, []porcupine.Operation{start, freed, taken, at(10, 20, call{"Acquire", 0}, no)}},
-		"the search in both misses both": {false, []porcupine.Operation{start, freed, taken, at(10, 20, call{"AcquireIn", a | b}, no)}},
-		"the search in one misses it":    {true, []porcupine.Operation{start, freed, taken, at(10, 20, call{"AcquireIn", b}, no)}},
+		"the search finds the first": {true, []porcupine.Operation{
+			start, freed, taken, at(10, 20, call{"Acquire", 0}, result{a, true, 0}),
+		}},
+		"the search misses both": {false, []porcupine.Operation{
+			start, freed, taken, at(10, 20, call{"Acquire", 0}, no),
+		}},
+		"the search in both misses both": {false, []porcupine.Operation{
+			start, freed, taken, at(10, 20, call{"AcquireIn", a | b}, no),
+		}},
+		"the search in one misses it": {true, []porcupine.Operation{
+			start, freed, taken, at(10, 20, call{"AcquireIn", b}, no),
+		}},
 		"none was free for a moment": {true, []porcupine.Operation{
-			start, at(11, 12, call{"Acquire", 0}, result{b, true, 0}), at(13, 14, call{"Release", a}, yes), at(10, 20, call{"Acquire", 0}, no),
+			start,
+			at(11, 12, call{"Acquire", 0}, result{b, true, 0}),
+			at(13, 14, call{"Release", a}, yes),
+			at(10, 20, call{"Acquire", 0}, no),
 		}},
 		"one port for two": {false, []porcupine.Operation{
 			start, at(2, 5, call{"Acquire", 0}, result{b, true, 0}), at(3, 6, call{"Acquire", 0}, result{b, true, 0}),
 		}},
 		"a port out of the set": {false, []porcupine.Operation{at(0, 1, call{"AcquireIn", a}, result{b, true, 0})}},
 		"reserved twice":        {false, []porcupine.Operation{start, at(2, 3, call{"Reserve", a}, yes)}},
-		"released twice":        {false, []porcupine.Operation{start, at(2, 3, call{"Release", a}, yes), at(4, 5, call{"Release", a}, yes)}},
-		"not in use":            {false, []porcupine.Operation{start, at(2, 3, call{"Contains", a}, no)}},
-		"a wrong Len":           {false, []porcupine.Operation{start, at(2, 3, call{"Len", 0}, result{n: 2})}},
+		"released twice": {false, []porcupine.Operation{
+			start, at(2, 3, call{"Release", a}, yes), at(4, 5, call{"Release", a}, yes),
+		}},
+		"not in use":  {false, []porcupine.Operation{start, at(2, 3, call{"Contains", a}, no)}},
+		"a wrong Len": {false, []porcupine.Operation{start, at(2, 3, call{"Len", 0}, result{n: 2})}},
 	} {
 		require.Equal(t, history.right, porcupine.CheckOperations(specification(2), history.ops), name)
 	}
 }
 
-// owners notes who holds each port.
+// owners records which goroutine holds each port.
 type owners [1 << 16]atomic.Int32
 
 func (o *owners) take(port uint16, who int) error {
 	if !o[port].CompareAndSwap(0, int32(who)) {
-		return fmt.Errorf("port %d was given to %d while %d held it", port, who, o[port].Load())
+		return fmt.Errorf("port %d was given to goroutine %d while goroutine %d held it", port, who, o[port].Load())
 	}
 	return nil
 }
 
 func (o *owners) leave(port uint16, who int) error {
 	if !o[port].CompareAndSwap(int32(who), 0) {
-		return fmt.Errorf("port %d was held by %d and not by %d", port, o[port].Load(), who)
+		return fmt.Errorf("goroutine %d held port %d, not goroutine %d", o[port].Load(), port, who)
 	}
 	return nil
 }
 
-// Every port is in use but the spare ones, and each of several goroutines releases one and at once acquires one, over
-// and over. So when one acquires, at every instant at least the port that it released itself, or one left by whoever
-// took that, is free: an acquire that fails is wrong. There is no other free port to be lucky with.
+// All ports except the spare ones are in use. Several goroutines each release a port and acquire one, again and again.
+// During an acquire at least one port is always free: the one that the goroutine has released, or one that another
+// goroutine has released before it took that. So an acquire that fails is wrong.
 func TestAnAcquireNeverFailsWhileAPortIsFree(t *testing.T) {
 	all := alloc.RangeSet(1024, 65535)
 	acquire := (*alloc.Ports).Acquire
@@ -290,8 +306,8 @@ func TestAnAcquireNeverFailsWhileAPortIsFree(t *testing.T) {
 	}
 }
 
-// One port is free, and it moves: the next is released before it is taken, now behind and now ahead of whoever is
-// looking for it. So there is always one to find, and a search that looks here first and there later misses it.
+// One port is free, and it moves: the mover releases its port before it takes the free one. So there is always a free
+// port, but a search that looks at one place first and at the other later may miss it.
 func TestAnAcquireFindsTheLastFreePortWhereverItMoves(t *testing.T) {
 	all, ends := alloc.RangeSet(1024, 65535), alloc.MustParseSet("1,65535")
 	for _, c := range []struct {
@@ -336,7 +352,7 @@ func TestAnAcquireFindsTheLastFreePortWhereverItMoves(t *testing.T) {
 						failure <- fmt.Errorf("port %d was in use and could not be released", own)
 						return
 					}
-					for own, other = other, own; !p.Reserve(own); { // the prober has one of the two for a moment
+					for own, other = other, own; !p.Reserve(own); { // the prober may have one of the two
 						own, other = other, own
 					}
 					if err := held.take(own, mover); err != nil {
@@ -366,7 +382,8 @@ func TestAnAcquireFindsTheLastFreePortWhereverItMoves(t *testing.T) {
 	}
 }
 
-// Several goroutines want the same port, in whatever way, and one gets it; then they all release it, and one does.
+// Several goroutines try to get the same port in different ways, and exactly one succeeds. Then all of them release it,
+// and exactly one succeeds.
 func TestOneOfManyGetsAPortAndOneReleasesIt(t *testing.T) {
 	rounds := 2000
 	if testing.Short() {

@@ -11,8 +11,8 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// model is the slow, obviously right Ports: a map of the ports in use, under a mutex, and a choice that lists the free
-// ports and takes one. It is the oracle of the tests and a baseline of the benchmarks.
+// model is a slow and obviously correct Ports: a map of the ports in use under a mutex. It lists the free ports and
+// picks one of them. Tests compare a Ports with it, and it is a baseline of the benchmarks.
 type model struct {
 	mu      sync.Mutex
 	allowed []uint16
@@ -84,7 +84,7 @@ var shapes = []struct {
 	{"host", alloc.MustParseSet("32768-60999,!33333,!40000-40100,!60999")},
 }
 
-// every returns the ports from first to last that are step apart.
+// every returns every step-th port from first to last.
 func every(step, first, last int) (s alloc.Set) {
 	text := make([]byte, 0, 1<<16)
 	for port := first; port <= last; port += step {
@@ -160,7 +160,7 @@ func TestPortsDoWhatTheModelDoes(t *testing.T) {
 	}
 }
 
-// Every port is given out before the first failure, once, and all of them come back.
+// A Ports gives each port exactly once before it fails, and takes all of them back.
 func TestPortsGiveEachPortExactlyOnce(t *testing.T) {
 	for i, shape := range shapes {
 		t.Logf("seed: rand.NewPCG(2, %d)", i)

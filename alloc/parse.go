@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// none is the text of a set without a port that was set explicitly.
+// none is the text of an empty set that is not the zero Set.
 const none = "none"
 
-// ParseSet parses a list of ports and inclusive ranges separated by commas. A range with a stride is its first port
-// and each that lies a multiple of the stride after it. Items marked with ! are left out, wherever in the list they
-// stand:
+// ParseSet parses a list of ports and port ranges, separated by commas. A range includes both ends. A range with a
+// stride has its first port and every stride-th port after it. An item after ! is excluded, wherever it stands in the
+// list:
 //
 //	1024-65535,!8080,!9000-9100
 //	1027-65535/16
 //
-// Spaces around the items are ignored. The empty string is the zero Set, and "none" is a set without a port that is not
-// the zero Set. The syntax without ! and / is that of Linux's net.ipv4.ip_local_reserved_ports.
+// Spaces around numbers and items are ignored. The empty string is the zero Set. The word "none" is an empty set that
+// is not the zero Set. Without ! and /, the syntax is that of the Linux sysctl net.ipv4.ip_local_reserved_ports.
 func ParseSet(s string) (Set, error) {
 	switch strings.TrimSpace(s) {
 	case "":
@@ -37,19 +37,20 @@ func ParseSet(s string) (Set, error) {
 		}
 		first, last, stride, err := parseRange(text)
 		if err != nil {
-			return Set{}, fmt.Errorf("alloc: port set %q: %w", s, err)
+			return Set{}, fmt.Errorf("alloc: invalid port set: %w: %q", err, s)
 		}
 		for port := uint(first); port <= uint(last); port += uint(stride) {
 			bits.Set(port)
 		}
 	}
 	if !included {
-		return Set{}, fmt.Errorf("alloc: port set %q only leaves ports out: say out of which, as in %q", s, "1024-65535,"+s)
+		return Set{}, fmt.Errorf("alloc: invalid port set: it only excludes ports: "+
+			"add the ports to exclude them from, as in %q", "1024-65535,"+s)
 	}
 	return newSet(in.Difference(out)), nil
 }
 
-// MustParseSet is ParseSet for text that is known to be right, such as a literal: it panics where ParseSet fails.
+// MustParseSet is like ParseSet, but panics on an error. Use it for text that is known to be valid, such as a literal.
 func MustParseSet(s string) Set {
 	set, err := ParseSet(s)
 	if err != nil {
@@ -71,39 +72,39 @@ func parseRange(s string) (first, last, stride uint16, err error) {
 		}
 	}
 	if first > last {
-		return 0, 0, 0, fmt.Errorf("the range %s is upside down: write %d-%d", strings.TrimSpace(s), last, first)
+		return 0, 0, 0, fmt.Errorf("a range begins after its end: write %d-%d instead", last, first)
 	}
 	if !hasStride {
 		return first, last, 1, nil
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(by), 10, 16)
 	if err != nil || n == 0 {
-		return 0, 0, 0, fmt.Errorf("the stride %q is not a number from 1 to 65535", by)
+		return 0, 0, 0, fmt.Errorf("a stride must be a number from 1 to 65535, not %q", by)
 	}
 	return first, last, uint16(n), nil
 }
 
 func parsePort(s string) (uint16, error) {
 	if s == "" {
-		return 0, fmt.Errorf("a port is missing between the separators")
+		return 0, fmt.Errorf("a port number is missing")
 	}
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {
-			return 0, fmt.Errorf("%q is not a port number", s)
+			return 0, fmt.Errorf("a port must be a number from 1 to 65535, not %q", s)
 		}
 	}
 	port, err := strconv.ParseUint(s, 10, 16)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%s is greater than the last port, 65535", s)
+		return 0, fmt.Errorf("a port must be a number from 1 to 65535, not %s", s)
 	case port == 0:
-		return 0, fmt.Errorf("0 names no port: the first is 1")
+		return 0, fmt.Errorf("a port must be a number from 1 to 65535, not 0")
 	}
 	return uint16(port), nil
 }
 
-// String returns s as ParseSet reads it, in ascending order and with the fewest items: "1024-8079,8081-65535". A set
-// without a port is "none", and the zero Set is the empty string.
+// String returns s in the syntax of ParseSet, such as "1024-8079,8081-65535". The text is canonical: single ports and
+// ranges without a stride, in ascending order. An empty set is "none", and the zero Set is the empty string.
 func (s Set) String() string {
 	text, _ := s.AppendText(nil)
 	return string(text)

@@ -7,11 +7,12 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// Ports is which ports of a Set are in use. Few of them are a short list; more are one bit a port of the set's span,
-// and Acquire, Reserve, Release and Contains take the same time at any fill, and do not allocate in the steady state.
+// Ports allocates the ports of a Set, and knows which of them are in use. Acquire, Reserve, Release and Contains take
+// constant time, however many ports are in use, and allocate no memory in the steady state. Up to 64 ports in use are a
+// short list. More of them are bits: about one for each port between the first and the last of the Set.
 //
-// Use New: the zero Ports has no port to give. A Ports must not be copied. It is safe for concurrent use, and
-// linearizable: an Acquire fails only if at some instant during the call no port was free.
+// Create a Ports with New: the zero Ports has no port to give. A Ports must not be copied. It is safe for concurrent
+// use. It is linearizable: Acquire fails only if no port was free at some instant during the call.
 type Ports struct {
 	rand func() uint64 // nil in the zero Ports
 
@@ -19,27 +20,28 @@ type Ports struct {
 	space ports.Space
 }
 
-// New returns a Ports that hands out the ports of allowed, none of which is in use.
+// New returns a Ports that hands out the ports of allowed. All of them are free.
 func New(allowed Set) *Ports {
 	p := &Ports{rand: rand.Uint64}
 	p.space.Use(allowed.table())
 	return p
 }
 
-// Acquire puts a free port to use: each with the same probability, whatever has gone before. It fails only when none is
-// free.
+// Acquire takes a free port into use. Each free port has the same probability, whatever happened before. It fails only
+// if no port is free.
 func (p *Ports) Acquire() (port uint16, ok bool) {
 	if p.rand == nil {
 		return 0, false
 	}
-	r := p.rand() // before the lock, which others may wait for
+	r := p.rand() // before the lock, to hold it for less time
 	p.mu.Lock()
 	port, ok = p.space.Acquire(r, p.rand)
 	p.mu.Unlock()
 	return port, ok
 }
 
-// AcquireIn is Acquire among the ports that are in s as well. Its cost does not depend on how few of them are free.
+// AcquireIn is Acquire among the ports of s only. If few of them are free, it looks through the ports that both sets
+// may have, 64 at a time.
 func (p *Ports) AcquireIn(s Set) (port uint16, ok bool) {
 	in := s.table()
 	p.mu.Lock()
@@ -47,14 +49,14 @@ func (p *Ports) AcquireIn(s Set) (port uint16, ok bool) {
 	return p.space.AcquireIn(in, p.rand)
 }
 
-// Reserve puts this port to use. It fails if port is in use already or not in the allowed set.
+// Reserve takes port into use. It fails if port is in use already, or is not in the set given to New.
 func (p *Ports) Reserve(port uint16) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.space.Reserve(port)
 }
 
-// Release ends the use of port. It fails if port was not in use.
+// Release makes port free again. It fails if port is not in use.
 func (p *Ports) Release(port uint16) bool {
 	p.mu.Lock()
 	ok := p.space.Release(port)
@@ -76,7 +78,7 @@ func (p *Ports) Len() int {
 	return p.space.Len()
 }
 
-// Free returns how many ports are not in use.
+// Free returns how many ports are free.
 func (p *Ports) Free() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,17 +11,17 @@ import (
 	"github.com/ephemera-go/ephemera/internal/ports"
 )
 
-// Set is an immutable set of ports. Port 0, which names no port, is in no Set.
+// Set is an immutable set of ports from 1 to 65535. Port 0 is in no Set.
 //
-// The zero Set is empty. A Set may be copied, and is safe for concurrent use. Compare sets with Equal: == tells only
-// whether one is a copy of the other.
+// The zero Set is empty. A Set may be copied. It is safe for concurrent use. Compare sets with Equal: the operator ==
+// reports only whether one is a copy of the other.
 type Set struct{ m *members }
 
-// members is what the copies of a Set share.
+// members are shared by the copies of a Set.
 type members struct {
 	bits  *bitset.BitSet
 	n     int
-	table func() *ports.Allowed // for the allocator, built when it is first asked for
+	table func() *ports.Allowed // for the allocator; built on first use
 }
 
 func newSet(b *bitset.BitSet) Set {
@@ -33,7 +33,7 @@ func newSet(b *bitset.BitSet) Set {
 
 func newBits() *bitset.BitSet { return bitset.New(1 << 16) }
 
-// RangeSet returns the set of the ports from first to last, both inclusive. It is empty if first is greater than last.
+// RangeSet returns the set of the ports from first to last, both included. It is empty if first is greater than last.
 func RangeSet(first, last uint16) Set {
 	b := newBits()
 	setRange(b, first, last)
@@ -44,8 +44,8 @@ func setRange(b *bitset.BitSet, first, last uint16) {
 	b.SetRange(uint(first), uint(last)+1)
 }
 
-// IsZero reports whether s is the zero Set, which in a configuration means "not set", as opposed to a set that came out
-// empty.
+// IsZero reports whether s is the zero Set. In a configuration the zero Set means "not set", and an empty Set that is
+// not zero means "no ports".
 func (s Set) IsZero() bool { return s.m == nil }
 
 // Len returns the number of ports in s.
@@ -56,7 +56,7 @@ func (s Set) Len() int {
 	return s.m.n
 }
 
-// Equal reports whether s and t are the same ports. The zero Set equals any other Set that is empty.
+// Equal reports whether s and t have the same ports. The zero Set equals any other empty Set.
 func (s Set) Equal(t Set) bool {
 	return s.m == t.m || s.Len() == t.Len() && s.bits().DifferenceCardinality(t.bits()) == 0
 }
@@ -84,9 +84,9 @@ func (s Set) Intersect(t Set) Set { return newSet(s.bits().Intersection(t.bits()
 // Difference returns the ports that are in s but not in t.
 func (s Set) Difference(t Set) Set { return newSet(s.bits().Difference(t.bits())) }
 
-// Slice returns the i-th, from 0, of n disjoint slices that together are s and whose sizes differ by at most one. Each
-// holds ports that follow one another in s. With the same s and n, hosts or processes that take different i never meet.
-// It is empty if there is no i-th of n.
+// Slice divides s into n disjoint slices and returns slice i, where i counts from 0 to n-1. The slices together are s,
+// and their sizes differ by at most one. Each slice has ports that follow one another in s. Hosts or processes that use
+// the same s and n, and a different i each, never have a port in common. The result is empty if i is out of range.
 func (s Set) Slice(i, n int) Set {
 	b := newBits()
 	if 0 <= i && i < n {
@@ -105,7 +105,7 @@ func (s Set) Slice(i, n int) Set {
 	return newSet(b)
 }
 
-// share returns total*i/n, for 0 <= i <= n. The product may not fit an int.
+// share returns total*i/n, for 0 <= i <= n. The product may be greater than an int can hold.
 func share(total, i, n int) int {
 	hi, lo := bits.Mul64(uint64(total), uint64(i))
 	quotient, _ := bits.Div64(hi, lo, uint64(n))
@@ -123,7 +123,7 @@ var nothing = new(ports.Allowed)
 
 var _ = access.ProvideTable(Set.table)
 
-// table returns what the allocator needs to know of s.
+// table returns s in the form that the allocator uses.
 func (s Set) table() *ports.Allowed {
 	if s.m == nil {
 		return nothing

@@ -13,7 +13,7 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// ports is the slow, obviously right Set: whether each number is in it.
+// ports is a slow and obviously correct Set: it says for each number whether it is in the set.
 type ports [1 << 16]bool
 
 func (p *ports) where(keep func(port int) bool) *ports {
@@ -24,7 +24,7 @@ func (p *ports) where(keep func(port int) bool) *ports {
 	return &q
 }
 
-// requireSame holds every way to read s against want.
+// requireSame compares all that the methods of s return with want.
 func requireSame(t *testing.T, want *ports, s alloc.Set, what string) {
 	t.Helper()
 	var all []uint16
@@ -37,10 +37,10 @@ func requireSame(t *testing.T, want *ports, s alloc.Set, what string) {
 		}
 	}
 	require.Equal(t, len(all), s.Len(), what)
-	require.True(t, slices.Equal(all, slices.Collect(s.All())), "%s: All does not give the ports in ascending order", what)
+	require.True(t, slices.Equal(all, slices.Collect(s.All())), "%s: All is not the ports in ascending order", what)
 }
 
-// randomSet returns a few ranges, and holes in them, or nothing.
+// randomSet returns a few ranges with holes, or the zero Set.
 func randomSet(rng *rand.Rand) (alloc.Set, *ports) {
 	text, want := "", new(ports)
 	for range rng.IntN(5) {
@@ -75,7 +75,7 @@ func TestTheAlgebraOfSetsIsThatOfTheirPorts(t *testing.T) {
 		requireSame(t, a.where(func(port int) bool { return a[port] || b[port] }), s.Union(u), "Union")
 		requireSame(t, a.where(func(port int) bool { return a[port] && b[port] }), s.Intersect(u), "Intersect")
 		requireSame(t, a.where(func(port int) bool { return a[port] && !b[port] }), s.Difference(u), "Difference")
-		// Sets do not change: neither the operands, nor by what becomes of a copy.
+		// The operands did not change, and a change to a copy does not change the original.
 		clone := s
 		require.NoError(t, clone.UnmarshalText([]byte("1-9")))
 		requireSame(t, a, s, "the first operand")
@@ -94,11 +94,11 @@ func TestARangeHoldsItsEndsAndNeverPort0(t *testing.T) {
 		{65535, 65535},
 		{0, 0},
 		{0, 5},
-		{0, 65535}, // port 0 names no port
+		{0, 65535}, // without port 0
 		{2, 1},
 		{65535, 1},
 		{65535, 0},
-		{1, 0}, // upside down
+		{1, 0}, // first is greater than last
 	} {
 		want := new(ports).where(func(port int) bool { return int(c.first) <= port && port <= int(c.last) })
 		requireSame(t, want, alloc.RangeSet(c.first, c.last), fmt.Sprint(c))
@@ -112,15 +112,15 @@ func TestOnlyTheZeroSetIsZero(t *testing.T) {
 	require.Empty(t, zero.String())
 	some := alloc.RangeSet(1, 9)
 	for name, s := range map[string]alloc.Set{
-		"upside down": alloc.RangeSet(2, 1),
-		"difference":  some.Difference(some),
-		"disjoint":    some.Intersect(alloc.RangeSet(10, 20)),
-		"zero+zero":   zero.Union(zero),
-		"zero*some":   zero.Intersect(some),
-		"some*zero":   some.Intersect(zero),
-		"zero-some":   zero.Difference(some),
-		"slice":       zero.Slice(0, 1),
-		"no slice":    some.Slice(3, 3),
+		"reversed":   alloc.RangeSet(2, 1),
+		"difference": some.Difference(some),
+		"disjoint":   some.Intersect(alloc.RangeSet(10, 20)),
+		"zero+zero":  zero.Union(zero),
+		"zero*some":  zero.Intersect(some),
+		"some*zero":  some.Intersect(zero),
+		"zero-some":  zero.Difference(some),
+		"slice":      zero.Slice(0, 1),
+		"no slice":   some.Slice(3, 3),
 	} {
 		require.False(t, s.IsZero(), name)
 		requireSame(t, new(ports), s, name)
@@ -140,12 +140,13 @@ func TestSlicesShareASetOutEvenly(t *testing.T) {
 			for i := range n {
 				slice := shape.set.Slice(i, n)
 				size := slice.Len() - shape.set.Len()/n
-				require.True(t, size == 0 || size == 1, "%s: slice %d of %d has %d ports of %d", shape.name, i, n, slice.Len(), shape.set.Len())
+				require.True(t, size == 0 || size == 1, "%s: slice %d of %d has %d ports of %d",
+					shape.name, i, n, slice.Len(), shape.set.Len())
 				require.False(t, slice.IsZero())
 				joined = slices.AppendSeq(joined, slice.All())
 			}
-			// One after another they are the set in ascending order: so they are disjoint, and each holds ports that follow
-			// one another.
+			// Joined in order, the slices are the set in ascending order. So they are disjoint, and each has ports that
+			// follow one another in the set.
 			require.True(t, slices.Equal(slices.Collect(shape.set.All()), joined), "%s in %d slices", shape.name, n)
 		}
 	}
@@ -173,7 +174,7 @@ func TestThereIsNoSliceOutOfRange(t *testing.T) {
 	}
 }
 
-// More slices than ports: some are empty, the others have one port each.
+// If there are more slices than ports, some are empty, and the others have one port each.
 func TestSlicesShareASetOutEvenlyHoweverManyThereAre(t *testing.T) {
 	s := alloc.RangeSet(1, 65535)
 	for _, n := range []int{65535, 100_000, math.MaxInt32, math.MaxInt} {
@@ -199,7 +200,7 @@ func TestAllStopsWhenToldTo(t *testing.T) {
 	require.Equal(t, []uint16{5, 6, 100}, got)
 }
 
-// The allocator's table of a Set is built when it is first asked for, by whoever comes first.
+// Several goroutines may ask for the allocator's table of a Set at once. It is built on first use.
 func TestManyCanStartFromOneSetAtOnce(t *testing.T) {
 	rounds := 50
 	if testing.Short() {

@@ -12,10 +12,9 @@ import (
 	"github.com/ephemera-go/ephemera/alloc"
 )
 
-// notUniform returns what is wrong with the notion that each count was equally likely to be raised: the chi-square
-// test with one degree of freedom less than there are counts. Picks that stray from uniform give too large a sum of
-// squares, picks that take turns too small a one; each is rejected if it happens to uniform picks less than once in
-// 10,000 times.
+// notUniform returns an error if the picks are not uniform over the counts. It is a chi-square test with one degree of
+// freedom less than there are counts. The sum of squares is too large for picks that are not uniform, and too small for
+// picks that take turns. Uniform picks have such a large sum once in 10,000 times, and such a small one as often.
 func notUniform(counts []int) error {
 	n := 0
 	for _, count := range counts {
@@ -32,17 +31,18 @@ func notUniform(counts []int) error {
 	}
 	low, high := chiSquare(len(counts)-1, -z), chiSquare(len(counts)-1, z)
 	if sum < low || sum > high {
-		return fmt.Errorf("chi-square of %d picks over %d counts is %.0f, out of [%.0f, %.0f]", n, len(counts), sum, low, high)
+		return fmt.Errorf("chi-square of %d picks over %d counts is %.0f, not in [%.0f, %.0f]",
+			n, len(counts), sum, low, high)
 	}
 	return nil
 }
 
-// z is what a normal variable exceeds with probability 1e-4.
+// z is the value that a normal variable exceeds with probability 1e-4.
 const z = 3.719016
 
-// chiSquare returns, for a normal quantile z, the same quantile of the chi-square distribution with k degrees of
-// freedom, by the approximation of Wilson and Hilferty: the cube root of chi-square/k is nearly normal, with mean
-// 1-2/9k and variance 2/9k: good from 10 degrees of freedom up, and on the side of accepting below.
+// chiSquare turns the quantile z of the normal distribution into that of the chi-square distribution with k degrees of
+// freedom. It uses the approximation of Wilson and Hilferty: the cube root of chi-square/k is nearly normal, with mean
+// 1-2/9k and variance 2/9k. It is good for k >= 10. Below that, the test accepts too much rather than too little.
 func chiSquare(k int, z float64) float64 {
 	if k == 0 {
 		return 0
@@ -52,8 +52,8 @@ func chiSquare(k int, z float64) float64 {
 	return float64(k) * root * root * root
 }
 
-// For an even number of degrees of freedom k, chi-square exceeds x with the probability that a Poisson variable of mean
-// x/2 is below k/2, so the approximation can be held against the exact value.
+// For an even number k of degrees of freedom, chi-square exceeds x with the probability that a Poisson variable with
+// mean x/2 is below k/2. The test compares the approximation with this exact value.
 func TestUniformPicksAreRejectedOnceIn10000(t *testing.T) {
 	exceeds := func(k int, x float64) (p float64) {
 		for i := range k / 2 {
@@ -68,7 +68,7 @@ func TestUniformPicksAreRejectedOnceIn10000(t *testing.T) {
 	}
 }
 
-// filled returns Ports of which this part is in use, at random, and the free ports.
+// filled returns a Ports with a random part of its ports in use, and the free ports. fill is the share in use, 0 to 1.
 func filled(t *testing.T, set alloc.Set, fill float64, rand func() uint64) (*alloc.Ports, []uint16) {
 	t.Helper()
 	p := alloc.NewFrom(set, rand)
@@ -85,7 +85,7 @@ func filled(t *testing.T, set alloc.Set, fill float64, rand func() uint64) (*all
 	return p, free
 }
 
-// tally picks from the free ports, 8 times as often as there are any, and counts what each was picked.
+// tally picks 8 times as often as there are free ports, at least 1,000 times, and counts the picks of each port.
 func tally(t *testing.T, free []uint16, pick func() uint16) []int {
 	t.Helper()
 	var index [1 << 16]int
@@ -103,7 +103,7 @@ func tally(t *testing.T, free []uint16, pick func() uint16) []int {
 	return counts
 }
 
-// Sets are contiguous or have holes; up to 64 ports in use are a list, and more are bits.
+// The sets are contiguous or have holes. The ports in use are a list (up to 64) or bits (more).
 func TestEachFreePortIsPickedAlike(t *testing.T) {
 	for i, c := range []struct{ set, in string }{
 		{"1024-65535", "1-65535"},
@@ -132,14 +132,17 @@ func TestEachFreePortIsPickedAlike(t *testing.T) {
 				require.NoError(t, notUniform(tally(t, free, func() uint16 { return pick(p.Acquire()) })), "Acquire")
 				free = slices.DeleteFunc(free, func(port uint16) bool { return !in.Contains(port) })
 				if len(free) > 0 {
-					require.NoError(t, notUniform(tally(t, free, func() uint16 { return pick(p.AcquireIn(in)) })), "AcquireIn")
+					require.NoError(t, notUniform(tally(t, free, func() uint16 {
+						return pick(p.AcquireIn(in))
+					})), "AcquireIn")
 				}
 			})
 		}
 	}
 }
 
-// The two neighbours of a threshold: a list about to become bits, and bits that were a list or will be one.
+// Picks are uniform on both sides of a threshold: in a list that is about to become bits, and in bits that were a list
+// or are about to become one.
 func TestEachFreePortIsPickedAlikeInEitherForm(t *testing.T) {
 	t.Log("seed: rand.NewPCG(3, 1)")
 	p := alloc.NewFrom(alloc.MustParseSet("5000-5499,!5100-5199"), rand.NewPCG(3, 1).Uint64)
@@ -168,8 +171,8 @@ func TestEachFreePortIsPickedAlikeInEitherForm(t *testing.T) {
 	}
 }
 
-// While ports come and go, first in first out, the rank of each pick among what is free is uniform, and so is the
-// pair of it and the rank before: the history does not tell the next pick.
+// While ports come and go, first in first out, the rank of each pick among the free ports is uniform. The pair of two
+// successive ranks is uniform too. So nobody can predict the next pick from the history.
 func TestPicksDoNotDependOnTheHistory(t *testing.T) {
 	for i, inUse := range []int{0, 40, 90, 180} {
 		t.Logf("seed: rand.NewPCG(4, %d)", i)
@@ -208,7 +211,7 @@ func TestPicksDoNotDependOnTheHistory(t *testing.T) {
 	}
 }
 
-// What the tests above are for: picks that look random and are not uniform do not pass them.
+// The tests above can fail: they reject picks that look random but are not uniform.
 func TestPicksThatOnlyLookRandomAreRejected(t *testing.T) {
 	set := alloc.RangeSet(1024, 65535)
 	t.Log("seed: rand.NewPCG(5, 1)")
@@ -218,7 +221,7 @@ func TestPicksThatOnlyLookRandomAreRejected(t *testing.T) {
 		fair := func() uint16 { return free[rng.IntN(len(free))] }
 		require.NoError(t, notUniform(tally(t, free, fair)), "%g full: fair", fill)
 
-		next := func() uint16 { // the first free port from a random one on
+		next := func() uint16 { // the first free port after a random one
 			i, _ := slices.BinarySearch(free, uint16(1024+rng.IntN(set.Len())))
 			return free[i%len(free)]
 		}
@@ -233,7 +236,7 @@ func TestPicksThatOnlyLookRandomAreRejected(t *testing.T) {
 	require.Error(t, notUniform(tally(t, free, modulo)), "empty: 16 bits modulo the number")
 }
 
-// Two Ports share nothing that would make them pick alike, and neither do two processes: New seeds nothing by itself.
+// Two Ports do not make the same picks: New does not seed a generator.
 func TestTwoPortsPickDifferently(t *testing.T) {
 	set := alloc.RangeSet(1024, 65535)
 	a, b := alloc.New(set), alloc.New(set)

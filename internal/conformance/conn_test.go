@@ -12,7 +12,7 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// TestConn: a TCPConn behaves as a net.Conn must, in the lane of the kernel's own ports and in that of the others, at
+// A TCPConn behaves as a net.Conn must, in the lane for ports in the kernel's range and in the lane for other ports, at
 // either end of the connection.
 func TestConn(t *testing.T) {
 	host, err := dialer.HostPorts()
@@ -43,7 +43,7 @@ func TestConn(t *testing.T) {
 	}
 }
 
-// pipe makes a pair of connected ends, of which the first was dialled unless swapped.
+// pipe makes the two ends of a connection. The first is the dialled one, or the accepted one if swapped is true.
 func pipe(d *dialer.Dialer, swapped bool) nettest.MakePipe {
 	return func() (c1, c2 net.Conn, stop func(), err error) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -18,9 +18,9 @@ import (
 
 var theAnswer = netip.MustParseAddr("192.0.2.7")
 
-// serveDNS starts three servers, at one port of three addresses, until the test ends. A question that comes by the
-// protocol goes through the gate before it is answered. Where that is TCP, the answer to one that comes by UDP is to
-// ask by TCP.
+// serveDNS starts three servers, at one port of three addresses, until the test ends. A question by the given protocol
+// passes the gate before the server answers it. A question by the other protocol gets a truncated answer, so that the
+// client asks again by TCP.
 func serveDNS(t *testing.T, protocol sockdiag.Protocol, g *gate) (at []netip.AddrPort) {
 	t.Helper()
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
@@ -53,13 +53,13 @@ func serveDNS(t *testing.T, protocol sockdiag.Protocol, g *gate) (at []netip.Add
 		}
 		at = append(at, address)
 	}
-	t.Cleanup(g.open) // before the servers shut down, which wait for their handlers
+	t.Cleanup(g.open) // before the servers shut down, because they wait for their handlers
 	return at
 }
 
 var protocols = map[string]sockdiag.Protocol{"udp": sockdiag.UDP, "tcp": sockdiag.TCP}
 
-// net.Resolver, by its Dial: a question in a datagram, and over TCP where the answer is too long for one.
+// net.Resolver with its Dial asks in a datagram, and over TCP if the answer is too long for one.
 func TestResolver(t *testing.T) {
 	for network, protocol := range protocols {
 		t.Run(network, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestResolver(t *testing.T) {
 			c := forEach(at, func(server netip.AddrPort, _ int) error {
 				r := &net.Resolver{PreferGo: true, Dial: d.DialContext}
 				dial := r.Dial
-				r.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) { // and not to the host's server
+				r.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) { // not to the host's server
 					return dial(ctx, network, server.String())
 				}
 				ips, err := r.LookupNetIP(t.Context(), "ip4", "there.test.")
@@ -90,8 +90,7 @@ func TestResolver(t *testing.T) {
 	}
 }
 
-// miekg/dns, by ExchangeWithConn: it sends datagrams where it finds a net.PacketConn, and lengths before its messages
-// elsewhere.
+// miekg/dns with ExchangeWithConn sends datagrams on a net.PacketConn, and messages after their length on others.
 func TestDNSClient(t *testing.T) {
 	for network, protocol := range protocols {
 		t.Run(network, func(t *testing.T) {
@@ -121,8 +120,8 @@ func TestDNSClient(t *testing.T) {
 	}
 }
 
-// miekg/dns, by Client.Dialer, which is a *net.Dialer: that of a Tracker passes datagrams through, from ports of the
-// kernel's choice.
+// miekg/dns with Client.Dialer uses the *net.Dialer of a Tracker. It passes datagrams through, from ports that the
+// kernel chooses.
 func TestDNSClientWithNetDialer(t *testing.T) {
 	for network, protocol := range protocols {
 		t.Run(network, func(t *testing.T) {

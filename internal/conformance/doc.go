@@ -1,4 +1,4 @@
-// Package conformance holds the dialer to what others expect of it: the tests that golang.org/x/net has for every
-// net.Conn, and the libraries that take a dialer, each through its own hook, with servers of their own. It is a
-// module of its own so that whoever imports ephemera does not inherit them.
+// Package conformance tests the dialer with the code of others. It runs the tests of golang.org/x/net for a net.Conn,
+// and libraries that accept a dialer, each through its own hook and with its own servers. It is a separate module, so
+// that a program that imports ephemera does not inherit these libraries.
 package conformance

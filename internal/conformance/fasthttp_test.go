@@ -16,8 +16,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// fasthttp, by Client.Dial and by Client.DialTimeout. The latter is given a timeout of 0, which means none, for what
-// was asked without one.
+// fasthttp with Client.Dial and with Client.DialTimeout. DialTimeout gets a timeout of 0, which means none, for a
+// request without a timeout.
 func TestFasthttp(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -41,7 +41,7 @@ func TestFasthttp(t *testing.T) {
 			t.Cleanup(g.open)
 			d := newDialer()
 			fc := client(d)
-			fc.MaxIdleConnDuration = time.Millisecond // after which its goroutines end too
+			fc.MaxIdleConnDuration = time.Millisecond // its goroutines end after that too
 			c := forEach(at, func(server netip.AddrPort, i int) error {
 				request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 				defer fasthttp.ReleaseRequest(request)
@@ -61,5 +61,5 @@ func TestFasthttp(t *testing.T) {
 		})
 	}
 	require.Eventually(t, func() bool { return goleak.Find(before) == nil }, soon, time.Millisecond,
-		"a goroutine of each client looks once a second whether it may end")
+		"each client has a goroutine that checks once a second whether it can end")
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// gRPC, by WithContextDialer and Tracker: with keepalive it sets TCP_USER_TIMEOUT, if the connection is a *net.TCPConn.
+// gRPC with WithContextDialer and a Tracker. With keepalive, it sets TCP_USER_TIMEOUT if the connection is a
+// *net.TCPConn.
 func TestGRPCWithRaw(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -19,7 +19,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// gRPC, by WithContextDialer: calls that are answered once, and streams.
+// gRPC with WithContextDialer: calls with a single answer, and streams.
 func TestGRPC(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -30,7 +30,7 @@ func TestGRPC(t *testing.T) {
 	}))
 }
 
-// testGRPC has clients with the given options, which dial by d, and calls look while they are connected.
+// testGRPC runs clients with the given options, which must dial with d. It calls look while they are connected.
 func testGRPC(t *testing.T, d *dialer.Dialer, look func(), options ...grpc.DialOption) {
 	t.Helper()
 	all, at := listeners(t)
@@ -66,14 +66,15 @@ func testGRPC(t *testing.T, d *dialer.Dialer, look func(), options ...grpc.DialO
 		streams = append(streams, stream)
 		mu.Unlock()
 		first, err := stream.Recv()
-		if err == nil && (answer.Status != grpc_health_v1.HealthCheckResponse_SERVING || first.Status != answer.Status) {
+		if err == nil &&
+			(answer.Status != grpc_health_v1.HealthCheckResponse_SERVING || first.Status != answer.Status) {
 			err = fmt.Errorf("%v and %v", answer, first)
 		}
 		return err
 	}).wait(t)
 	requireShared(t, sockdiag.TCP, at)
 	look()
-	for _, h := range healths { // each stream goes on
+	for _, h := range healths { // each stream gets a second answer
 		h.Shutdown()
 	}
 	for _, stream := range streams {

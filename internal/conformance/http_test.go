@@ -16,7 +16,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// serveHTTP starts three servers, with HTTP/2 if there is to be TLS, until the test ends.
+// serveHTTP starts three servers until the test ends. With TLS they speak HTTP/2 too.
 func serveHTTP(t *testing.T, withTLS bool, handler http.HandlerFunc) (at []netip.AddrPort, roots *x509.CertPool) {
 	t.Helper()
 	all, at := listeners(t)
@@ -37,7 +37,7 @@ func serveHTTP(t *testing.T, withTLS bool, handler http.HandlerFunc) (at []netip
 	return at, roots
 }
 
-// get asks for url, and for the protocol to be as it should.
+// get gets url, and fails if the answer has another protocol.
 func get(client *http.Client, url, protocol string) error {
 	response, err := client.Get(url)
 	if err != nil {
@@ -51,8 +51,8 @@ func get(client *http.Client, url, protocol string) error {
 	return err
 }
 
-// net/http, by Transport.DialContext: HTTP/1.1 keeps a connection for each request at a time, HTTP/2 one for each
-// server and transport. The latter takes ForceAttemptHTTP2.
+// net/http with Transport.DialContext. HTTP/1.1 needs a connection for each concurrent request, HTTP/2 one for each
+// server and transport. HTTP/2 needs ForceAttemptHTTP2.
 func TestHTTP(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -61,7 +61,7 @@ func TestHTTP(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			g := newGate(t)
 			at, roots := serveHTTP(t, version == "HTTP/2.0", func(http.ResponseWriter, *http.Request) { g.pass() })
-			t.Cleanup(g.open) // before the servers close, which wait for their handlers
+			t.Cleanup(g.open) // before the servers close, because they wait for their handlers
 			d := newDialer()
 			var clients [each]*http.Client
 			for i := range clients {
@@ -79,7 +79,7 @@ func TestHTTP(t *testing.T) {
 			requireShared(t, sockdiag.TCP, at)
 			g.open()
 			c.wait(t)
-			requireShared(t, sockdiag.TCP, at) // kept alive, and in use
+			requireShared(t, sockdiag.TCP, at) // the connections stay alive
 			require.Equal(t, each*servers, d.TCP.Stats().InUse)
 			for _, c := range clients {
 				c.CloseIdleConnections()

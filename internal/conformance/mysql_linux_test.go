@@ -18,7 +18,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// startMariaDB starts a server at the given addresses, for everybody and without any table, until the test ends.
+// startMariaDB starts a server at the given addresses until the test ends. It accepts every user and has no tables.
 func startMariaDB(t *testing.T, at []netip.AddrPort, hosts string) {
 	t.Helper()
 	mariadbd := program(t, "mariadbd", "/usr/sbin/mariadbd")
@@ -36,7 +36,7 @@ func startMariaDB(t *testing.T, at []netip.AddrPort, hosts string) {
 func mysqlConfig(server netip.AddrPort) *mysql.Config {
 	config := mysql.NewConfig()
 	config.Net, config.Addr = "tcp", server.String()
-	config.Logger = new(mysql.NopLogger) // it says so if nobody answers
+	config.Logger = new(mysql.NopLogger) // it logs each attempt that fails before the server is ready
 	return config
 }
 
@@ -48,8 +48,8 @@ func openMySQL(config *mysql.Config) *sql.DB {
 	return sql.OpenDB(connector)
 }
 
-// go-sql-driver/mysql, by DialFunc. It switches keepalive on, which the dialer is told to leave off here, if the
-// connection is a *net.TCPConn, and looks for a syscall.Conn before it uses one again.
+// go-sql-driver/mysql with DialFunc. It switches keepalive on if the connection is a *net.TCPConn. To see that, the
+// dialer here leaves keepalive off. It looks for a syscall.Conn before it uses a connection again.
 func TestMySQL(t *testing.T) {
 	for name, raw := range map[string]bool{"DialContext": false, "Tracker": true} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func testMySQL(t *testing.T, d *dialer.Dialer, at []netip.AddrPort) {
 		return db.PingContext(t.Context())
 	}).wait(t)
 	for _, db := range dbs.all {
-		require.NoError(t, db.PingContext(t.Context())) // once more, by the connection that is there
+		require.NoError(t, db.PingContext(t.Context())) // again, on the existing connection
 	}
 	requireShared(t, sockdiag.TCP, at)
 	require.Len(t, dialled.all, each*servers)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// option asks the kernel for a socket option of a connection that must be of the very type *net.TCPConn.
+// option returns a socket option of a connection, whose type must be exactly *net.TCPConn.
 func option(t *testing.T, c net.Conn, level, name int) (value int) {
 	t.Helper()
 	require.IsType(t, (*net.TCPConn)(nil), c)

@@ -16,18 +16,21 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// startPostgres starts a server at the given addresses, for the user postgres, until the test ends.
+// startPostgres starts a server for the user postgres at the given addresses, until the test ends.
 func startPostgres(t *testing.T, at []netip.AddrPort, hosts string) {
 	t.Helper()
 	const pattern = "/usr/lib/postgresql/*/bin/"
 	initdb, postgres := program(t, "initdb", pattern+"initdb"), program(t, "postgres", pattern+"postgres")
 	dir := serverDir(t)
 	data := filepath.Join(dir, "data")
-	output, err := command(t, dir, initdb, "--no-sync", "--username=postgres", "--encoding=UTF8", "--pgdata="+data).CombinedOutput()
+	output, err := command(t, dir, initdb,
+		"--no-sync", "--username=postgres", "--encoding=UTF8", "--pgdata="+data).CombinedOutput()
 	require.NoError(t, err, "%s", output)
-	require.NoError(t, os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("host all all 127.0.0.0/8 trust\n"), 0o600))
-	server := command(t, dir, postgres, "-D", data, "-p", strconv.Itoa(int(at[0].Port())), "-c", "listen_addresses="+hosts,
-		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=20", "-c", "shared_buffers=1MB")
+	require.NoError(t, os.WriteFile(
+		filepath.Join(data, "pg_hba.conf"), []byte("host all all 127.0.0.0/8 trust\n"), 0o600))
+	server := command(t, dir, postgres, "-D", data, "-p", strconv.Itoa(int(at[0].Port())),
+		"-c", "listen_addresses="+hosts, "-c", "unix_socket_directories=",
+		"-c", "fsync=off", "-c", "max_connections=20", "-c", "shared_buffers=1MB")
 	startServer(t, server, func() bool {
 		c, err := pgx.Connect(context.Background(), postgresURL(at[0]))
 		return err == nil && c.Close(context.Background()) == nil
@@ -38,7 +41,7 @@ func postgresURL(server netip.AddrPort) string {
 	return "postgres://postgres@" + server.String() + "/postgres?sslmode=disable"
 }
 
-// pgx, by the DialFunc of its Config.
+// pgx with the DialFunc of its Config.
 func TestPostgres(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

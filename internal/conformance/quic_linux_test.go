@@ -27,7 +27,7 @@ import (
 
 var _ quic.OOBCapablePacketConn = (*dialer.UDPConn)(nil)
 
-// watched notes what quic-go asks of its socket.
+// watched counts what quic-go does with its socket.
 type watched struct {
 	*dialer.UDPConn
 	segmented, marked atomic.Int64 // datagrams with UDP_SEGMENT, and with IP_TOS
@@ -51,10 +51,10 @@ func (w *watched) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, er
 	return w.UDPConn.WriteMsgUDP(b, oob, addr)
 }
 
-// serveHTTP3 starts three servers that say how much they were sent and from where, until the test ends.
+// serveHTTP3 starts three servers until the test ends. They answer how many bytes they have received, and from where.
 func serveHTTP3(t *testing.T) (at []netip.AddrPort, trust *tls.Config) {
 	t.Helper()
-	certified := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
+	certified := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
 	defer certified.Close()
 	trust = &tls.Config{RootCAs: certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	for range servers {
@@ -75,8 +75,8 @@ func serveHTTP3(t *testing.T) (at []netip.AddrPort, trust *tls.Config) {
 	return at, trust
 }
 
-// quic-go and its HTTP/3, by a quic.Transport on the socket of ListenPacket: one local port serves every destination,
-// on the fast path: batches of datagrams in one system call (UDP_SEGMENT), and marks of congestion (IP_TOS).
+// quic-go and its HTTP/3 with a quic.Transport on the socket of ListenPacket. One local port serves every destination.
+// quic-go uses its fast path: many datagrams in one system call (UDP_SEGMENT), and congestion marks (IP_TOS).
 func TestHTTP3(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -108,12 +108,13 @@ func TestHTTP3(t *testing.T) {
 		}
 		defer response.Body.Close()
 		got, err := io.ReadAll(response.Body)
-		if want := fmt.Sprintf("%d from 127.0.0.1:%d", len(sent), port); err == nil && (response.ProtoMajor != 3 || string(got) != want) {
+		if want := fmt.Sprintf("%d from 127.0.0.1:%d", len(sent), port); err == nil &&
+			(response.ProtoMajor != 3 || string(got) != want) {
 			err = fmt.Errorf("%s: %q, not %q", response.Proto, got, want)
 		}
 		return err
 	}).wait(t)
-	require.NotZero(t, conn.segmented.Load(), "of large bodies several datagrams go out at once")
+	require.NotZero(t, conn.segmented.Load(), "a large body goes out with several datagrams at once")
 	require.NotZero(t, conn.marked.Load())
 
 	sockets := func() (all []sockdiag.Socket) {
@@ -126,7 +127,7 @@ func TestHTTP3(t *testing.T) {
 	}
 	all := sockets()
 	require.Len(t, all, 1, "one socket has served them all")
-	require.Equal(t, sockdiag.Close, all[0].State, "connected to nobody")
+	require.Equal(t, sockdiag.Close, all[0].State, "the socket is not connected")
 	require.NoError(t, h3.Close())
 	require.NoError(t, qt.Close())
 	require.NoError(t, conn.Close())

@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// go-redis, by Options.Dialer. It looks for a syscall.Conn in what was dialled, to see whether it is still alive.
+// go-redis with Options.Dialer. It looks for a syscall.Conn in a connection, to check whether it is still alive.
 func TestRedis(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -28,14 +28,14 @@ func TestRedis(t *testing.T) {
 		at = append(at, server)
 		addr := s.Addr()
 		options := &redis.Options{Addr: addr, Dialer: d.DialContext}
-		// Its first connections race each other for the outcome of this, in go-redis 9.23.
+		// In go-redis 9.23 the first connections have a data race on the result of this handshake.
 		options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		clients[server] = redis.NewClient(options)
 	}
 	var mu sync.Mutex
 	var conns []*redis.Conn
 	forEach(at, func(server netip.AddrPort, _ int) error {
-		c := clients[server].Conn() // one connection, for itself alone
+		c := clients[server].Conn() // a connection that nothing else uses
 		mu.Lock()
 		conns = append(conns, c)
 		mu.Unlock()
@@ -45,7 +45,7 @@ func TestRedis(t *testing.T) {
 	for _, c := range conns {
 		require.NoError(t, c.Close())
 	}
-	for server, c := range clients { // by a connection that was idle, and has been looked at
+	for server, c := range clients { // on an idle connection, which go-redis checks first
 		n, err := c.Get(t.Context(), "key").Int()
 		require.NoError(t, err)
 		require.Equal(t, each, n, server)

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program finds a program of a server's, which Debian keeps off the PATH: where the pattern says.
+// program finds a program of a server on the PATH, or by the pattern, because Debian does not put it on the PATH.
 func program(t *testing.T, name, pattern string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -25,12 +25,12 @@ func program(t *testing.T, name, pattern string) string {
 	found, err := filepath.Glob(pattern)
 	require.NoError(t, err)
 	if len(found) == 0 {
-		t.Skipf("no %s on the PATH, nor at %s: install the server that it belongs to", name, pattern)
+		t.Skipf("cannot find %s on the PATH or at %s: install the server that it belongs to", name, pattern)
 	}
 	return slices.Max(found)
 }
 
-// serverDir makes a directory for a server, until the test ends. It has a name short enough for a socket in it.
+// serverDir makes a directory for a server, until the test ends. Its name is short enough for a Unix socket in it.
 func serverDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ephemera-server")
@@ -39,7 +39,7 @@ func serverDir(t *testing.T) string {
 	return dir
 }
 
-// command is one to be run by nobody, to whom dir then belongs.
+// command returns a command that runs as the user nobody, and makes nobody the owner of dir.
 func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -49,9 +49,9 @@ func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// nobodyOf returns the attributes of a process that is nobody, to whom dir then belongs: the servers refuse to be
-// root, which the user of a private network is. Where root is the only user of the namespace, it is nobody in a
-// namespace of its own.
+// nobodyOf returns the attributes of a process that runs as nobody, and makes nobody the owner of dir. The servers
+// refuse to run as root, which is the user in a private network. If the namespace has no other user, the process gets a
+// new user namespace, in which it is nobody.
 func nobodyOf(t *testing.T, dir string) *syscall.SysProcAttr {
 	t.Helper()
 	const nobody = 65534
@@ -62,7 +62,7 @@ func nobodyOf(t *testing.T, dir string) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: id, GidMappings: id}
 }
 
-// serverAt returns addresses for a server that differ in the host alone.
+// serverAt returns addresses for a server, with the same port.
 func serverAt(port uint16) (at []netip.AddrPort, hosts string) {
 	var all []string
 	for i := range servers {
@@ -73,14 +73,14 @@ func serverAt(port uint16) (at []netip.AddrPort, hosts string) {
 	return at, strings.Join(all, ",")
 }
 
-// startServer starts a server until the test ends, which SIGQUIT ends as well, and waits until it answers.
+// startServer starts a server, and waits until it answers. At the end of the test it stops the server with SIGQUIT.
 func startServer(t *testing.T, server *exec.Cmd, answers func() bool) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(server.Dir, "log"))
 	require.NoError(t, err)
 	defer log.Close()
 	server.Stdout, server.Stderr = log, log
-	server.SysProcAttr.Pdeathsig = syscall.SIGQUIT // when the thread ends that started it
+	server.SysProcAttr.Pdeathsig = syscall.SIGQUIT // when the thread that started it ends
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -94,13 +94,13 @@ func startServer(t *testing.T, server *exec.Cmd, answers func() bool) {
 	}()
 	require.NoError(t, <-started)
 	t.Cleanup(func() {
-		server.Process.Signal(syscall.SIGQUIT) // to its children as well, without ado
+		server.Process.Signal(syscall.SIGQUIT) // the server and its children end at once
 		<-ended
 	})
-	require.Eventually(t, answers, soon, 10*time.Millisecond, "what the server says: %v", fileText{log.Name()})
+	require.Eventually(t, answers, soon, 10*time.Millisecond, "the server's log: %v", fileText{log.Name()})
 }
 
-// fileText is the text of a file at the time when it is printed.
+// fileText prints as the text of a file, which it reads when it is printed.
 type fileText struct{ name string }
 
 func (f fileText) String() string {

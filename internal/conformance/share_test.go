@@ -18,19 +18,19 @@ import (
 	"github.com/ephemera-go/ephemera/tuple"
 )
 
-// Each library holds as many connections to each of three servers as there are ports, all at once. So there are three
-// times as many connections as ports, and each port serves all three servers. One port is in the kernel's own range,
-// the other is not.
+// Each library holds two connections to each of three servers at the same time, and has two ports. So there are three
+// times as many connections as ports, and each port serves all three servers. One port is in the kernel's range, the
+// other is not.
 const (
 	servers = 3
 	each    = 2 // connections to each server, and ports
 	inRange = 40000
 	outside = 20000
 
-	source = "127.0.0.9" // at which no server listens
+	source = "127.0.0.9" // no server listens here
 )
 
-// soon bounds how long a test waits for what must come about; it is no measurement.
+// soon is how long a test waits for something that must happen.
 const soon = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,7 +44,7 @@ func newDialer() *dialer.Dialer {
 	}
 }
 
-// newTracker makes a Tracker that is closed when the test ends: after that nothing of it runs, or TestMain fails.
+// newTracker makes a Tracker and closes it at the end of the test. TestMain fails if a goroutine of it then still runs.
 func newTracker(t *testing.T) *dialer.Tracker {
 	t.Helper()
 	tracker := new(dialer.Tracker)
@@ -52,13 +52,13 @@ func newTracker(t *testing.T) *dialer.Tracker {
 	return tracker
 }
 
-// calls are what a test has running: one for each connection that it holds.
+// calls are the running calls of a test, one for each connection.
 type calls struct {
 	running sync.WaitGroup
 	errs    chan error
 }
 
-// forEach runs f for each of the connections, all at once.
+// forEach runs f for all connections at the same time.
 func forEach(to []netip.AddrPort, f func(server netip.AddrPort, i int) error) *calls {
 	c := &calls{errs: make(chan error, each*len(to))}
 	for _, server := range to {
@@ -73,7 +73,7 @@ func forEach(to []netip.AddrPort, f func(server netip.AddrPort, i int) error) *c
 	return c
 }
 
-// wait waits until they have all come back, without an error.
+// wait waits until all calls have returned. It fails the test if one returned an error.
 func (c *calls) wait(t *testing.T) {
 	t.Helper()
 	c.running.Wait()
@@ -83,7 +83,7 @@ func (c *calls) wait(t *testing.T) {
 	}
 }
 
-// opened are the connections that the calls have left open.
+// opened collects the connections that calls have left open.
 type opened[C io.Closer] struct {
 	mu  sync.Mutex
 	all []C
@@ -95,7 +95,7 @@ func (o *opened[C]) add(c C) {
 	o.all = append(o.all, c)
 }
 
-// keep adds what a dial has returned, unless that is an error.
+// keep adds the result of a dial, unless it is an error.
 func (o *opened[C]) keep(c C, err error) (C, error) {
 	if err == nil {
 		o.add(c)
@@ -110,7 +110,7 @@ func (o *opened[C]) close(t *testing.T) {
 	}
 }
 
-// gate keeps what comes to the servers until all of it has come, and the test has looked at the connections.
+// gate holds the requests at the servers until all of them have arrived, and the test has looked at the connections.
 type gate struct {
 	arrived chan struct{}
 	opened  chan struct{}
@@ -124,13 +124,13 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// pass is what a server calls for each request.
+// pass waits until the gate is open. A server calls it for each request.
 func (g *gate) pass() {
 	g.arrived <- struct{}{}
 	<-g.opened
 }
 
-// await waits until the request of each call has come.
+// await waits until the request of each call has arrived.
 func (g *gate) await(t *testing.T, c *calls) {
 	t.Helper()
 	for n := range each * servers {
@@ -139,12 +139,12 @@ func (g *gate) await(t *testing.T, c *calls) {
 		case err := <-c.errs:
 			require.NoError(t, err)
 		case <-time.After(soon):
-			require.FailNow(t, "requests do not come", "%d of %d did", n, each*servers)
+			require.FailNow(t, "requests do not arrive", "%d of %d did", n, each*servers)
 		}
 	}
 }
 
-// requireShared asks the kernel: each of the ports has a connection to each of the servers, and no other.
+// requireShared checks in the kernel that each port has a connection to each server, and no other.
 func requireShared(t *testing.T, protocol sockdiag.Protocol, to []netip.AddrPort) {
 	t.Helper()
 	require.Len(t, to, servers)
@@ -170,21 +170,21 @@ func established(protocol sockdiag.Protocol) sockdiag.Query {
 	}
 }
 
-// requireNothingHeld waits until every tuple was given back, and the kernel has no connection left either.
+// requireNothingHeld waits until no tuple is in use, and checks that the kernel has no connection left.
 func requireNothingHeld(t *testing.T, d *dialer.Dialer) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return d.TCP.Stats().InUse == 0 && d.UDP.Stats().InUse == 0
-	}, soon, time.Millisecond, "the library has closed its connections")
+	}, soon, time.Millisecond, "a tuple is still in use after the library has closed its connections")
 	for _, protocol := range []sockdiag.Protocol{sockdiag.TCP, sockdiag.UDP} {
 		for s, err := range established(protocol).All() {
 			require.NoError(t, err)
-			require.Fail(t, "a tuple was given back before its connection was closed", "%v", s)
+			require.Fail(t, "the tuple was released before its connection was closed", "%v", s)
 		}
 	}
 }
 
-// listeners listens at three addresses that differ in the port alone.
+// listeners listens at three ports of one address.
 func listeners(t *testing.T) (all []net.Listener, at []netip.AddrPort) {
 	t.Helper()
 	for range servers {

@@ -15,7 +15,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// crypto/tls, by Dialer.NetDialer, which is a *net.Dialer.
+// crypto/tls with Dialer.NetDialer, which is a *net.Dialer.
 func TestTLSWithNetDialer(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

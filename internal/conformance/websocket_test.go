@@ -15,12 +15,13 @@ import (
 	"github.com/ephemera-go/ephemera/internal/sockdiag"
 )
 
-// serveEcho starts three servers that send each message back. wait waits until the clients have closed all connections.
+// serveEcho starts three servers that send each message back. wait returns when the clients have closed all
+// connections.
 func serveEcho(t *testing.T) (at []netip.AddrPort, wait func()) {
 	t.Helper()
 	var handlers sync.WaitGroup
 	at, _ = serveHTTP(t, false, func(w http.ResponseWriter, r *http.Request) {
-		handlers.Add(1) // a hijacked connection is no longer the server's to wait for
+		handlers.Add(1) // because the server does not wait for a hijacked connection
 		defer handlers.Done()
 		var up websocket.Upgrader
 		c, err := up.Upgrade(w, r, nil)
@@ -38,7 +39,7 @@ func serveEcho(t *testing.T) (at []netip.AddrPort, wait func()) {
 	return at, handlers.Wait
 }
 
-// gorilla/websocket, by Dialer.NetDialContext.
+// gorilla/websocket with Dialer.NetDialContext.
 func TestWebSocket(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -69,7 +70,7 @@ func TestWebSocket(t *testing.T) {
 	wait()
 }
 
-// golang.org/x/net/websocket, by Config.Dialer, which is a *net.Dialer.
+// golang.org/x/net/websocket with Config.Dialer, which is a *net.Dialer.
 func TestWebSocketWithNetDialer(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -1,9 +1,10 @@
-// Package liveheap measures what tests and benchmarks hold in memory.
+// Package liveheap measures the memory in use, for tests and benchmarks.
 package liveheap
 
 import "runtime"
 
-// Bytes returns the bytes of the live heap. What a sync.Pool keeps goes with the second collection.
+// Bytes returns the size of the live heap in bytes. It collects garbage twice, because the second collection frees the
+// contents of a sync.Pool.
 func Bytes() int {
 	runtime.GC()
 	runtime.GC()

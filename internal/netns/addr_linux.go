@@ -13,12 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddAddr adds an address to the loopback interface of the private network, as
-// `ip addr add PREFIX dev lo` does; it can be used at once. With IPv4 the host then
-// answers to every address of the prefix, with IPv6 to the one address.
+// AddAddr adds an address to the loopback interface of the private network, as `ip addr add PREFIX dev lo` does. The
+// address works at once. With IPv4 every address of the prefix is then local, with IPv6 only the one address.
 //
-// It fails a test that is not inside [Isolate], and skips one on a host without
-// IPv6 that adds an IPv6 address.
+// It fails a test that is not inside [Isolate]. It skips a test that adds an IPv6 address on a host without IPv6.
 func AddAddr(t *testing.T, prefix netip.Prefix) {
 	t.Helper()
 	add(t, prefix, func(prefix netip.Prefix, index int) error {
@@ -30,8 +28,8 @@ func AddAddr(t *testing.T, prefix netip.Prefix) {
 	})
 }
 
-// AddRoute makes every address of a prefix one of the host's own without being an interface's, as
-// `ip route add local PREFIX dev lo` does. It fails and skips a test as AddAddr does.
+// AddRoute makes every address of a prefix local without adding it to an interface, as `ip route add local PREFIX dev
+// lo` does. It fails and skips a test as AddAddr does.
 func AddRoute(t *testing.T, prefix netip.Prefix) {
 	t.Helper()
 	add(t, prefix, func(prefix netip.Prefix, index int) error { return request(newRoute(prefix, index)) })
@@ -40,7 +38,7 @@ func AddRoute(t *testing.T, prefix netip.Prefix) {
 func add(t *testing.T, prefix netip.Prefix, to func(prefix netip.Prefix, index int) error) {
 	t.Helper()
 	if os.Getenv(variable) == "" {
-		t.Fatalf("netns: %s would be added to the host's own network: call Isolate first", prefix)
+		t.Fatalf("netns: cannot change the host's network: call Isolate first: add %s", prefix)
 	}
 	if !prefix.IsValid() {
 		t.Fatal("netns: the address to add is not valid")
@@ -52,13 +50,13 @@ func add(t *testing.T, prefix netip.Prefix, to func(prefix netip.Prefix, index i
 	switch {
 	case err == nil:
 	case prefix.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)):
-		t.Skipf("netns: %s cannot be added, IPv6 is disabled: %v", prefix, err)
+		t.Skipf("netns: cannot add %s to lo: IPv6 is disabled: %v", prefix, err)
 	default:
-		t.Fatalf("netns: add %s to lo: %v", prefix, err)
+		t.Fatalf("netns: cannot add %s to lo: %v", prefix, err)
 	}
 }
 
-// request sends one message (rtnetlink(7)) and reads the kernel's answer to it.
+// request sends one message (rtnetlink(7)) and reads the kernel's answer.
 func request(message []byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -74,7 +72,7 @@ func request(message []byte) error {
 		return os.NewSyscallError("recvfrom", err)
 	}
 	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(answer[4:]) != unix.NLMSG_ERROR {
-		return errors.New("the kernel's answer is no acknowledgement")
+		return errors.New("the kernel's answer is not an acknowledgement")
 	}
 	if errno := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); errno != 0 {
 		return unix.Errno(-errno)
@@ -82,10 +80,9 @@ func request(message []byte) error {
 	return nil
 }
 
-// awaitAddr waits until a datagram to the address arrives. The kernel installs an
-// IPv6 address's own route later, from a work queue, and the prefix's at once:
-// with 16 busy processes on 2 CPUs, one connect in eight came between the two,
-// and failed a second later with "network is unreachable".
+// awaitAddr waits until a datagram to the address arrives. The kernel installs the route of an IPv6 prefix at once, and
+// the route of the address later, from a work queue. With 16 busy processes on 2 CPUs, one connect in eight came
+// between the two, and failed a second later with "network is unreachable".
 func awaitAddr(addr netip.Addr) error {
 	if addr.IsLinkLocalUnicast() {
 		addr = addr.WithZone("lo")
@@ -105,10 +102,10 @@ func awaitAddr(addr netip.Addr) error {
 		}
 		err = errors.Join(sendErr, readErr)
 	}
-	return fmt.Errorf("it was added, and is out of reach after eight seconds: %w", err)
+	return fmt.Errorf("the address was added, but cannot be reached after eight seconds: %w", err)
 }
 
-// newAddr encodes RTM_NEWADDR: struct ifaddrmsg, and the address as IFA_LOCAL and IFA_ADDRESS.
+// newAddr encodes RTM_NEWADDR: a struct ifaddrmsg, and the address as IFA_LOCAL and IFA_ADDRESS.
 func newAddr(prefix netip.Prefix, index int) []byte {
 	b := []byte{family(prefix.Addr()), byte(prefix.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
@@ -116,7 +113,7 @@ func newAddr(prefix netip.Prefix, index int) []byte {
 	return newMessage(unix.RTM_NEWADDR, b, attr{unix.IFA_LOCAL, addr}, attr{unix.IFA_ADDRESS, addr})
 }
 
-// newRoute encodes RTM_NEWROUTE: struct rtmsg, the prefix as RTA_DST and the interface as RTA_OIF.
+// newRoute encodes RTM_NEWROUTE: a struct rtmsg, the prefix as RTA_DST, and the interface as RTA_OIF.
 func newRoute(prefix netip.Prefix, index int) []byte {
 	b := []byte{
 		family(prefix.Addr()), byte(prefix.Bits()), 0, 0,
@@ -145,13 +142,13 @@ func family(addr netip.Addr) byte {
 	return unix.AF_INET
 }
 
-// attr is a struct rtattr. Its value is a multiple of 4 bytes long.
+// attr is a struct rtattr. The length of its value is a multiple of 4 bytes.
 type attr struct {
 	kind  uint16
 	value []byte
 }
 
-// newMessage encodes a request to create something that is not there yet.
+// newMessage encodes a request to create something that does not exist yet.
 func newMessage(kind uint16, fixed []byte, attrs ...attr) []byte {
 	size := unix.SizeofNlMsghdr + len(fixed)
 	for _, a := range attrs {

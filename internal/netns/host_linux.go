@@ -14,7 +14,7 @@ import (
 
 // Host is one end of a link: a network namespace with an interface.
 type Host struct {
-	// Addr and Addr6 are the addresses of the interface. Addr6 is the zero Addr on a system without IPv6.
+	// Addr and Addr6 are the addresses of the interface. Addr6 is the zero Addr if the system has no IPv6.
 	Addr, Addr6 netip.Addr
 
 	// Device is the name of the interface.
@@ -24,10 +24,10 @@ type Host struct {
 	namespace *os.File
 }
 
-// Do runs f on the calling goroutine, and on a thread that is in the network namespace of h until f returns. Sockets
-// that f opens stay in that namespace. Goroutines that f starts are not in it.
+// Do runs f on the calling goroutine. Until f returns, the thread of this goroutine is in the network namespace of h.
+// Sockets that f opens stay in that namespace. Goroutines that f starts are not in it.
 //
-// f may end its goroutine, as the methods of [testing.T] and package require do.
+// f may end the goroutine, as [testing.T.FailNow] and the functions of package require do.
 func (h *Host) Do(f func()) {
 	h.t.Helper()
 	runtime.LockOSThread()
@@ -43,14 +43,14 @@ func (h *Host) Do(f func()) {
 	}
 	defer func() {
 		if err := enter(home); err != nil {
-			panic(fmt.Sprintf("netns: a thread is lost in a namespace: %v", err)) // it stays locked
+			panic(fmt.Sprintf("netns: a thread cannot leave a namespace: %v", err)) // it stays locked
 		}
 		runtime.UnlockOSThread()
 	}()
 	f()
 }
 
-// Sysctl sets a sysctl of the namespace, in the form that [Isolate] takes, and skips the test as Isolate does.
+// Sysctl sets a sysctl of the namespace, in the form "net.name=value". It skips and fails the test as [Isolate] does.
 func (h *Host) Sysctl(sysctl string) {
 	h.t.Helper()
 	h.Do(func() { setSysctl(h.t, sysctl) })
@@ -62,9 +62,9 @@ func enter(namespace *os.File) error {
 	return os.NewSyscallError("setns", unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET))
 }
 
-// newNamespace makes a network namespace, whose lo is up, and leaves the calling thread where it was. A thread of its
-// own that ends with its goroutine would not do: the first thread of a process cannot end, and /proc/self/net is its
-// network.
+// newNamespace makes a network namespace and brings up its lo. The calling thread returns to its own namespace. A new
+// thread that ends with its goroutine is not an option: the goroutine may run on the first thread of the process, which
+// cannot end, and whose network is /proc/self/net.
 func newNamespace() (made *os.File, err error) {
 	runtime.LockOSThread()
 	home, err := thisNamespace()
@@ -81,13 +81,13 @@ func newNamespace() (made *os.File, err error) {
 		made, err = thisNamespace()
 	}
 	if err := enter(home); err != nil {
-		panic(fmt.Sprintf("netns: a thread is lost in a namespace: %v", err)) // it stays locked
+		panic(fmt.Sprintf("netns: a thread cannot leave a namespace: %v", err)) // it stays locked
 	}
 	runtime.UnlockOSThread()
 	return made, err
 }
 
-// configure brings the interface up, gives it the addresses, and has them work.
+// configure brings the interface up, adds the addresses, and waits until they work.
 func (h *Host) configure(addr, addr6 netip.Prefix) (err error) {
 	h.Do(func() { err = h.configureHere(addr, addr6) })
 	return err

@@ -15,31 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportFD is where the child finds the pipe that tells the parent how the test
-// ended: an exit code cannot tell a pass from a skip, or from no test at all.
+// reportFD is the descriptor of the pipe on which the child reports the result of the test. An exit code cannot tell a
+// pass from a skip, or from no test at all.
 const reportFD = 3
 
-// Isolate runs the calling test, or subtest, in a private network namespace and
-// reports whether the caller is inside. Its contract is one line of the caller,
-// and the first: `if !netns.Isolate(t) { return }`.
+// Isolate runs the calling test or subtest in a private network namespace, and reports whether the caller is inside. A
+// test must begin with `if !netns.Isolate(t) { return }`.
 //
-// Outside, it runs the test binary once more, for this test only, waits for it,
-// and returns false; the test has then failed if the child failed, been
-// skipped if the child skipped (Isolate does not return then), and passed if it
-// passed. The child's output is logged if it failed, and with -test.v. What a
-// test does before Isolate is done by the child as well: for a subtest, that
-// includes what the tests around it do.
+// Outside, Isolate runs the test binary again, for this test only. It waits for this child, gives the test the same
+// result, and returns false. It does not return if the child skipped the test. It logs the output of the child if the
+// child failed, and with -test.v. The child also does what the test does before Isolate, and a subtest what the tests
+// around it do.
 //
-// Inside, it returns true once the loopback interface is up and the sysctls, in
-// the form "net.ipv4.tcp_tw_reuse=0", are set. They must be sysctls of the network
-// namespace. The user is root of the namespace and no one outside it. A second
-// Isolate inside, by a subtest, stays in the same namespace and only sets its
-// sysctls there. The child is killed if the parent dies, and its timeout ends a
-// little before the parent's.
+// Inside, Isolate brings up the loopback interface, sets the sysctls, and returns true. A sysctl has the form
+// "net.ipv4.tcp_tw_reuse=0", and must belong to the network namespace. The process is root inside the namespace only. A
+// second Isolate inside, such as that of a subtest, stays in the same namespace and sets its sysctls there. The child
+// is killed if the parent dies. Its timeout ends a little before that of the parent.
 //
-// Where the system refuses a namespace or a sysctl, and anywhere but on Linux, the
-// test is skipped with what was refused (namespaces(7), user_namespaces(7)). A
-// sysctl with a bad name or value is a mistake in the test, and fails it.
+// Isolate skips the test if the system refuses a namespace or a sysctl (namespaces(7), user_namespaces(7)), and on any
+// system except Linux. It fails the test if a sysctl has an invalid name or value.
 func Isolate(t *testing.T, sysctls ...string) (inside bool) {
 	t.Helper()
 	for _, s := range sysctls {
@@ -61,7 +55,7 @@ func Isolate(t *testing.T, sysctls ...string) (inside bool) {
 	return true
 }
 
-// outside runs the child and gives t its result.
+// outside runs the child and gives t the same result.
 func outside(t *testing.T) {
 	t.Helper()
 	output, report, err := runChild(t)
@@ -70,21 +64,22 @@ func outside(t *testing.T) {
 	case errors.As(err, &exit):
 		t.Errorf("netns: the test failed in its private network (%v):\n%s", exit, quote(output))
 	case refused(err):
-		t.Skipf("netns: the system refuses a private network namespace, or the user namespace it takes without privilege: %v", err)
+		t.Skipf("netns: the system refuses a private network namespace, "+
+			"or the user namespace that it needs without privilege: %v", err)
 	case err != nil:
-		t.Errorf("netns: the test could not be run in a private network: %v\n%s", err, quote(output))
+		t.Errorf("netns: cannot run the test in a private network: %v\n%s", err, quote(output))
 	case report == "skip":
 		t.Skip(reason(output))
 	case report != "pass":
-		t.Errorf("netns: the process of the private network ended without a result of %s; does the test call Isolate first?\n%s",
+		t.Errorf("netns: the process in the private network ended without a result; does %s call Isolate first?\n%s",
 			t.Name(), quote(output))
 	case testing.Verbose():
 		t.Logf("in a private network:\n%s", quote(output))
 	}
 }
 
-// refused reports whether a process was not to be had with its namespaces: for
-// want of permission, because of a limit, or in a kernel built without them.
+// refused reports whether the system refused the namespaces of a process: without permission, because of a limit, or in
+// a kernel without namespaces.
 func refused(err error) bool {
 	for _, e := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
 		if errors.Is(err, e) {
@@ -94,8 +89,8 @@ func refused(err error) bool {
 	return false
 }
 
-// runChild runs the test in a network namespace: as root in a user namespace
-// only if it takes one, otherwise always.
+// runChild runs the test in a new network namespace. It makes a user namespace too, unless the user is root and root
+// may make a network namespace without one.
 func runChild(t *testing.T) (output, report string, err error) {
 	t.Helper()
 	attr := Private()
@@ -120,18 +115,17 @@ func startChild(t *testing.T, attr *syscall.SysProcAttr) (output, report string,
 
 	deadline, ok := t.Deadline()
 	cmd := exec.CommandContext(t.Context(), self, arguments(t.Name(), deadline, ok)...)
-	// Under -race a process sleeps for a second as it exits, which each isolated test
-	// would pay for; races are reported as the test that has them ends. The caller's
-	// own options come last and win.
+	// Under -race a process sleeps for a second when it exits, which each isolated test would have to wait for. It
+	// reports races when the test with the race ends, so the sleep is not needed. The caller's own options come last,
+	// so they win.
 	race := "GORACE=atexit_sleep_ms=0 " + os.Getenv("GORACE")
 	cmd.Env = append(os.Environ(), race, variable+"="+t.Name())
 	cmd.ExtraFiles = []*os.File{theirs}
 	var buffer bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &buffer, &buffer
-	cmd.WaitDelay = time.Second // for what the child left running with its output open
+	cmd.WaitDelay = time.Second // if a process that the child started still has the output open
 
-	// The signal comes when the thread dies that started the child, not the process:
-	// it must stay.
+	// The kernel sends the signal when the thread that started the child ends, not when the process ends. So lock it.
 	attr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr = attr
 	runtime.LockOSThread()
@@ -146,14 +140,13 @@ func startChild(t *testing.T, attr *syscall.SysProcAttr) (output, report string,
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	_ = ours.SetReadDeadline(time.Now().Add(time.Second)) // it may be open in a grandchild
+	_ = ours.SetReadDeadline(time.Now().Add(time.Second)) // a grandchild may have the other end open
 	said, _ := io.ReadAll(ours)
 	return buffer.String(), string(said), err
 }
 
-// reportAtEnd tells the parent how the test ended. It is the first cleanup
-// registered and thus the last to run. The name leaves the environment, so that
-// the report is made once and by this process.
+// reportAtEnd reports the result of the test to the parent. It registers the first cleanup, which is the last to run.
+// It takes the name of the test out of the environment, so that only this process reports, and only once.
 func reportAtEnd(t *testing.T) {
 	t.Helper()
 	if err := os.Setenv(variable, "inside"); err != nil {
@@ -170,7 +163,7 @@ func reportAtEnd(t *testing.T) {
 			result = "skip"
 		}
 		if _, err := io.WriteString(pipe, result); err != nil {
-			t.Errorf("netns: the result cannot be told to the process that asked: %v", err)
+			t.Errorf("netns: cannot report the result to the parent process: %v", err)
 		}
 		_ = pipe.Close()
 	})
@@ -184,10 +177,10 @@ func setSysctl(t testing.TB, sysctl string) {
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist):
-		t.Skipf("netns: this kernel has no sysctl for %q in a private network: %v", sysctl, err)
+		t.Skipf("netns: a private network of this kernel does not have the sysctl %q: %v", sysctl, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		t.Skipf("netns: the system refuses the sysctl %q: %v", sysctl, err)
 	default:
-		t.Fatalf("netns: the sysctl %q does not take this value: %v", sysctl, err)
+		t.Fatalf("netns: the sysctl does not accept this value: %q: %v", sysctl, err)
 	}
 }

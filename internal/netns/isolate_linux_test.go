@@ -14,16 +14,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// subject guards the tests below whose results are looked at from outside; it is
-// set by behaviour alone.
+// subject is the environment variable that lets a TestSubject run. behaviour sets it, to check the result of the test
+// from outside.
 const subject = "EPHEMERA_NETNS_SUBJECT"
 
-// behaviour runs one of the subjects in a test process of its own and returns
-// what `go test -v` would show.
+// behaviour runs a TestSubject in a new test process, and returns the output of `go test -v`.
 func behaviour(t *testing.T, name string, flags ...string) (output string, passed bool) {
 	t.Helper()
 	if os.Getenv(variable) != "" {
-		t.Fatal("a subject is run from outside only")
+		t.Fatal("call behaviour from outside only")
 	}
 	b, err := subjectCommand(t, name, flags...).CombinedOutput()
 	if strings.Contains(string(b), "the system refuses") {
@@ -36,8 +35,10 @@ func subjectCommand(t *testing.T, name string, flags ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, append([]string{"-test.run=^" + name + "$", "-test.v=true", "-test.timeout=1m"}, flags...)...)
-	// As in startChild: no second of sleep at the end under -race.
+	cmd := exec.Command(self, append([]string{
+		"-test.run=^" + name + "$", "-test.v=true", "-test.timeout=1m",
+	}, flags...)...)
+	// As in startChild, without the sleep of a second under -race.
 	cmd.Env = append(os.Environ(), subject+"="+name, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
@@ -51,7 +52,7 @@ func onlyAsSubject(t *testing.T) {
 
 const portRange = "/proc/sys/net/ipv4/ip_local_port_range"
 
-// A sysctl holds inside, and the host's own stays as it was.
+// A sysctl changes inside, and does not change on the host.
 func TestSysctlIsPrivate(t *testing.T) {
 	before, err := os.ReadFile(portRange)
 	require.NoError(t, err)
@@ -74,7 +75,7 @@ func TestSysctlIsPrivate(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// Ports that are taken outside are free inside.
+// A port that is in use outside is free inside.
 func TestPortsArePrivate(t *testing.T) {
 	const address = "EPHEMERA_NETNS_ADDRESS"
 	if os.Getenv(address) == "" {
@@ -91,8 +92,7 @@ func TestPortsArePrivate(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// A subtest is isolated by itself, whatever its name, and one within it stays
-// where it is.
+// A subtest with any name can be isolated. A subtest within it stays in the same network.
 func TestSubtests(t *testing.T) {
 	for _, name := range []string{"a.b", "a b+(c)", "a.b"} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestSubtests(t *testing.T) {
 	}
 }
 
-// Isolated tests may run side by side, each in a network of its own.
+// Isolated tests can run in parallel, each in its own network.
 func TestParallel(t *testing.T) {
 	for i := range 3 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// The child is told of -short and ends before the parent's deadline.
+// The child gets -short, and has an earlier deadline than the parent.
 func TestFlagsReachTheChild(t *testing.T) {
 	const short = "EPHEMERA_NETNS_SHORT"
 	if os.Getenv(variable) == "" {
@@ -146,13 +146,13 @@ func TestFlagsReachTheChild(t *testing.T) {
 	}
 }
 
-// The -short of a parent that has it reaches the child.
+// The child of a parent with -short has it too.
 func TestShortReachesTheChild(t *testing.T) {
 	output, passed := behaviour(t, "TestFlagsReachTheChild", "-test.short")
 	require.True(t, passed, output)
 }
 
-// An IPv4 prefix on lo is local as a whole, an IPv6 address by itself.
+// Every address of an IPv4 prefix on lo is local. Of an IPv6 prefix, only the one address is.
 func TestAddAddr(t *testing.T) {
 	t.Run("IPv4", func(t *testing.T) {
 		if !Isolate(t) {
@@ -207,7 +207,7 @@ func TestSubjectExits(t *testing.T) {
 	os.Exit(3)
 }
 
-// A child that fails, in whichever way, fails the test and is heard.
+// A child that fails in any way fails the test, and the test shows its output.
 func TestFailureIsCarried(t *testing.T) {
 	for name, said := range map[string]string{
 		"TestSubjectFails":  "what went wrong inside",
@@ -238,7 +238,7 @@ func TestSubjectHasNoSuchSysctl(t *testing.T) {
 	t.Error("inside")
 }
 
-// A child that skips skips the test, and its reason is told.
+// A child that skips makes the test skip with the same reason.
 func TestSkipIsCarried(t *testing.T) {
 	for name, said := range map[string]string{
 		"TestSubjectSkips":           "no reason to go on",
@@ -258,11 +258,11 @@ func TestSubjectHasABadValue(t *testing.T) {
 	}
 }
 
-// A value that the kernel does not take is a mistake, not a reason to skip.
+// A value that the kernel rejects fails the test. It does not skip it.
 func TestBadSysctlValueFails(t *testing.T) {
 	output, passed := behaviour(t, "TestSubjectHasABadValue")
 	require.False(t, passed, output)
-	require.Contains(t, output, "does not take this value")
+	require.Contains(t, output, "does not accept this value")
 }
 
 func TestSubjectIsNotReached(t *testing.T) {
@@ -273,7 +273,7 @@ func TestSubjectIsNotReached(t *testing.T) {
 	Isolate(t)
 }
 
-// A child that passes without the test having been inside is no pass.
+// A child that passes, but whose test was never inside, fails the test.
 func TestNoResultIsAFailure(t *testing.T) {
 	output, passed := behaviour(t, "TestSubjectIsNotReached")
 	require.False(t, passed, output)
@@ -294,7 +294,7 @@ func TestSubjectHangs(t *testing.T) {
 
 const pidFile = "EPHEMERA_NETNS_PID"
 
-// A child does not outlive its parent, however that ends.
+// A child does not outlive its parent, even if the parent is killed.
 func TestChildDiesWithParent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	cmd := subjectCommand(t, "TestSubjectHangs", "-test.timeout=20s")
@@ -325,7 +325,7 @@ func TestChildDiesWithParent(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 }
 
-// A test that calls Isolate twice reports once, and what it starts is inside.
+// A test that calls Isolate twice reports once, and the processes that it starts are inside.
 func TestIsolateTwice(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -334,7 +334,7 @@ func TestIsolateTwice(t *testing.T) {
 	require.Equal(t, "inside", os.Getenv(variable))
 }
 
-// A child that hangs ends before its parent, and shows where it stood.
+// A child that hangs times out before its parent, and shows where it hangs.
 func TestHangIsCutShort(t *testing.T) {
 	output, passed := behaviour(t, "TestSubjectHangs", "-test.timeout=4s")
 	require.False(t, passed, output)
@@ -347,7 +347,7 @@ func TestSubjectAddsOutside(t *testing.T) {
 	AddAddr(t, netip.MustParsePrefix("198.51.100.1/32"))
 }
 
-// The host's own network is never touched.
+// AddAddr never changes the host's network.
 func TestAddAddrOutsideFails(t *testing.T) {
 	output, passed := behaviour(t, "TestSubjectAddsOutside")
 	require.False(t, passed, output)

@@ -16,20 +16,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Link says how a link between two hosts behaves. The zero Link has no delay and loses nothing.
+// Link has the properties of a link between two hosts. The zero Link has no delay and loses nothing.
 type Link struct {
-	// OneWay is how long each packet is on its way. A round trip takes twice as long.
+	// OneWay is the delay of each packet. A round trip takes twice as long.
 	OneWay time.Duration
 
-	// Loss is the share of packets that are lost, 0 to 1, at random in each direction.
+	// Loss is the share of packets that the link loses at random in each direction, from 0 to 1.
 	Loss float64
 
-	// Seed makes the random losses the same in each run, as far as the packets are.
+	// Seed makes the random losses the same in each run, if the packets are the same.
 	Seed uint64
 }
 
-// Pair is two hosts that are joined. Near is the network of the process, Far is another one. Far sends everything to
-// Near that is not its own, so that further addresses of Near work as well.
+// Pair is two joined hosts. Near is the network of the process, Far is another one. Near is the default route of Far,
+// so further addresses of Near work as well.
 type Pair struct {
 	Near, Far Host
 }
@@ -47,13 +47,13 @@ type Wire struct {
 	once  sync.Once
 }
 
-// mostOnTheWay is how many packets fit on a wire in each direction. Further ones are lost.
+// mostOnTheWay is how many packets fit on a wire in each direction. It loses the others.
 const mostOnTheWay = 1 << 14
 
-// NewLink joins the private network of a test to a new one, by two TUN devices between which four goroutines carry the
-// packets, until the test ends. It needs no netem and no privilege.
+// NewLink joins the private network of a test to a new one, until the test ends. Four goroutines carry the packets
+// between two TUN devices. It needs no netem and no privilege.
 //
-// It fails a test that is not inside [Isolate]. It skips one where there is no /dev/net/tun, or the system refuses it.
+// It fails a test that is not inside [Isolate]. It skips a test if the system has no /dev/net/tun, or refuses it.
 func NewLink(t testing.TB, l Link) *Wire {
 	t.Helper()
 	w := &Wire{link: l, done: make(chan struct{})}
@@ -77,8 +77,8 @@ func NewLink(t testing.TB, l Link) *Wire {
 	return w
 }
 
-// NewVeth joins the private network of a test to a new one by a pair of veth devices, until the test ends: a far host
-// without delay, at the kernel's own speed. It fails and skips a test as [NewLink] does.
+// NewVeth joins the private network of a test to a new one by a pair of veth devices, until the test ends. The link has
+// no delay and the speed of the kernel. NewVeth fails and skips a test as [NewLink] does.
 func NewVeth(t testing.TB) *Pair {
 	t.Helper()
 	p := new(Pair)
@@ -95,16 +95,16 @@ func NewVeth(t testing.TB) *Pair {
 	return p
 }
 
-// links numbers the links of this process, so that each has a name and addresses of its own.
+// links counts the links of this process, so that each has its own name and addresses.
 var links atomic.Int64
 
 func (p *Pair) open(t testing.TB) {
 	t.Helper()
 	if os.Getenv(variable) == "" {
-		t.Fatal("netns: a link would change the host's own network: call Isolate first")
+		t.Fatal("netns: cannot change the host's network: call Isolate first")
 	}
 	if links.Add(1) > 255 {
-		t.Fatal("netns: there are addresses for 255 links")
+		t.Fatal("netns: too many links: there are addresses for 255")
 	}
 	p.Near.t, p.Far.t = t, t
 	var err error
@@ -126,10 +126,10 @@ func skipOrFail(t testing.TB, what string, err error) {
 			t.Skipf("netns: the system refuses %s: %v", what, err)
 		}
 	}
-	t.Fatalf("netns: make %s: %v", what, err)
+	t.Fatalf("netns: cannot make %s: %v", what, err)
 }
 
-// configure gives both ends addresses out of RFC 2544 and RFC 3849, and Far its default route.
+// configure gives both ends addresses of RFC 2544 and RFC 3849, and Far its default route.
 func (p *Pair) configure() {
 	p.Near.t.Helper()
 	n := byte(links.Load())
@@ -150,7 +150,7 @@ func (p *Pair) configure() {
 		p.Far.Do(func() { err = request(newDefaultRoute(p.Near.Addr6)) })
 	}
 	if err != nil {
-		p.Near.t.Fatalf("netns: configure a link: %v", err)
+		p.Near.t.Fatalf("netns: cannot configure a link: %v", err)
 	}
 }
 
@@ -159,8 +159,8 @@ func (p *Pair) close() {
 	_ = p.Far.namespace.Close()
 }
 
-// Drop makes the wire lose from now on each IP packet for which drop is true, also if it is on its way already. nil
-// ends that. Several goroutines call drop at the same time.
+// Drop makes the wire lose each IP packet for which drop returns true, also packets that are on their way already. If
+// drop is nil, the wire no longer drops packets. Several goroutines call drop at the same time.
 func (w *Wire) Drop(drop func(packet []byte) bool) {
 	if drop == nil {
 		w.drops.Store(nil)
@@ -169,7 +169,7 @@ func (w *Wire) Drop(drop func(packet []byte) bool) {
 	w.drops.Store(&drop)
 }
 
-// Cut makes the wire lose everything, or work again.
+// Cut makes the wire lose every packet if cut is true, and work again if it is false.
 func (w *Wire) Cut(cut bool) {
 	if cut {
 		w.Drop(func([]byte) bool { return true })
@@ -183,10 +183,10 @@ func (w *Wire) dropped(packet []byte) bool {
 	return drop != nil && (*drop)(packet)
 }
 
-// Lost returns how many packets were lost.
+// Lost returns how many packets the wire has lost.
 func (w *Wire) Lost() int { return int(w.lost.Load()) }
 
-// Close takes the link away. It is called at the end of the test.
+// Close removes the link. NewLink calls it at the end of the test.
 func (w *Wire) Close() {
 	w.once.Do(func() {
 		close(w.done)
@@ -200,7 +200,7 @@ func (w *Wire) Close() {
 	})
 }
 
-// carry starts the goroutines that move the packets of one direction. They keep their order.
+// carry starts the goroutines that move the packets of one direction, in order.
 func (w *Wire) carry(from, to *os.File, random *rand.Rand) {
 	type packet struct {
 		data []byte
@@ -242,12 +242,12 @@ func (w *Wire) carry(from, to *os.File, random *rand.Rand) {
 				w.lost.Add(1)
 				continue
 			}
-			_, _ = to.Write(p.data) // the kernel drops what it does not take
+			_, _ = to.Write(p.data) // an error means that the kernel drops the packet
 		}
 	})
 }
 
-// newTUN makes a TUN device in the namespace of the calling thread, by which whole IP packets come and go.
+// newTUN makes a TUN device for whole IP packets, in the namespace of the calling thread.
 func newTUN(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -265,8 +265,8 @@ func newTUN(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// newVeth encodes RTM_NEWLINK: a struct ifinfomsg, the name, and as VETH_INFO_PEER the same of the other end, which
-// is in another namespace.
+// newVeth encodes RTM_NEWLINK: a struct ifinfomsg, the name, and in VETH_INFO_PEER the same for the other end, which is
+// in another namespace.
 func newVeth(name string, far *os.File) []byte {
 	const peerInfo = 1                                 // VETH_INFO_PEER
 	device := append([]byte(name), make([]byte, 4)...) // ends in 0

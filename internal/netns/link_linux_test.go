@@ -19,10 +19,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// soon bounds how long a test waits for what must come about.
+// soon is how long a test waits for something that must happen.
 const soon = 20 * time.Second
 
-// echo serves TCP at the far end until the test ends, and returns the address.
+// echo runs an echo server for TCP on h until the test ends, and returns its address.
 func echo(t *testing.T, h *Host, ip netip.Addr) string {
 	t.Helper()
 	var l net.Listener
@@ -54,7 +54,7 @@ func echo(t *testing.T, h *Host, ip netip.Addr) string {
 	return l.Addr().String()
 }
 
-// ask sends a byte and waits for it to come back.
+// ask sends a byte, waits until it comes back, and returns the time between.
 func ask(t *testing.T, c net.Conn) time.Duration {
 	t.Helper()
 	begin := time.Now()
@@ -74,7 +74,7 @@ func dialIt(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// Each round trip takes twice the delay, a handshake included, in both families.
+// Each round trip takes twice the delay, also that of a handshake, for IPv4 and IPv6.
 func TestLinkDelays(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -100,7 +100,7 @@ func TestLinkDelays(t *testing.T) {
 	require.Zero(t, w.Lost())
 }
 
-// A link loses about the share that it is to lose, of datagrams that nobody sends again.
+// A link loses about the given share of the packets. The test sends datagrams, which are not sent again.
 func TestLinkLoses(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -149,7 +149,7 @@ func TestLinkLoses(t *testing.T) {
 	}
 }
 
-// Connections get through a link that loses a little.
+// Connections work over a link that loses a few packets.
 func TestTCPGetsThroughLoss(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -163,7 +163,7 @@ func TestTCPGetsThroughLoss(t *testing.T) {
 	require.NotZero(t, w.Lost())
 }
 
-// Nothing passes a link that is cut, either way, until it is mended; connections last.
+// A cut link carries nothing in either direction until it works again. Connections survive that.
 func TestLinkIsCut(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -186,7 +186,7 @@ func TestLinkIsCut(t *testing.T) {
 	ask(t, c)
 }
 
-// Drop loses the packets of one connection and lets those of another pass.
+// Drop can lose the packets of one connection and not those of another.
 func TestLinkDropsSome(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -208,7 +208,7 @@ func TestLinkDropsSome(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
-// A far host by veth has ports and sysctls of its own, and answers to further addresses of the near one.
+// The far host of a veth link has its own ports and sysctls, and reaches further addresses of the near host.
 func TestVeth(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -245,7 +245,7 @@ func TestVeth(t *testing.T) {
 	ask(t, c)
 }
 
-// A link leaves nothing: no goroutine, no descriptor, no interface; and thread after thread is where it was.
+// A closed link leaves no goroutine, no descriptor and no interface, and no thread in another namespace.
 func TestLinkLeavesNothing(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -285,7 +285,7 @@ func TestLinkLeavesNothing(t *testing.T) {
 	}
 }
 
-// A test that fails within Do is back where it was.
+// A goroutine that ends within Do leaves no thread in the namespace of the host.
 func TestDoIsLeftByGoexit(t *testing.T) {
 	if !Isolate(t) {
 		return
@@ -309,7 +309,7 @@ func TestSubjectLinksOutside(t *testing.T) {
 	NewLink(t, Link{})
 }
 
-// The host's own network gets no link.
+// NewLink never changes the host's network.
 func TestLinkOutsideFails(t *testing.T) {
 	output, passed := behaviour(t, "TestSubjectLinksOutside")
 	require.False(t, passed, output)

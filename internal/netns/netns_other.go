@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Isolate skips the test: only Linux has network namespaces. It does not return.
+// Isolate skips the test and does not return: only Linux has network namespaces.
 func Isolate(t *testing.T, sysctls ...string) (inside bool) {
 	t.Helper()
 	for _, s := range sysctls {
@@ -18,10 +18,10 @@ func Isolate(t *testing.T, sysctls ...string) (inside bool) {
 	return false
 }
 
-// AddAddr fails the test: it is never inside a private network.
+// AddAddr fails the test, which is never in a private network.
 func AddAddr(t *testing.T, prefix netip.Prefix) {
 	t.Helper()
-	t.Fatalf("netns: %s would be added to the host's own network; %s has no private ones", prefix, runtime.GOOS)
+	t.Fatalf("netns: cannot change the host's network: %s has no private ones: add %s", runtime.GOOS, prefix)
 }
 
 // AddRoute fails the test as AddAddr does.

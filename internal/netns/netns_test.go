@@ -8,14 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The pattern runs the one test, whatever characters its name has.
+// The pattern matches only the one test, for any characters in its name.
 func TestPattern(t *testing.T) {
 	require.Equal(t, `^TestA$`, pattern("TestA"))
 	require.Equal(t, `^TestA$/^b\.c\+d#01$/^e_f$`, pattern("TestA/b.c+d#01/e_f"))
 }
 
-// The child runs as this process does, but never with its profiles and never
-// beyond its deadline.
+// The child runs as this process does, but it writes no profiles and ends before the deadline of this process.
 func TestArguments(t *testing.T) {
 	args := arguments("TestA", time.Now().Add(time.Hour), true)
 	require.Contains(t, args, "-test.run=^TestA$")
@@ -41,15 +40,16 @@ func TestArguments(t *testing.T) {
 	require.Contains(t, arguments("TestA", time.Time{}, false), "-test.timeout=0s")
 }
 
-// What is logged cannot be taken for a result of the parent's own, and the
-// reason of a skip is told without the child's frame.
+// quote marks output, so that it cannot look like a result of the parent. reason returns the reason of a skip without
+// the lines of package testing.
 func TestOutput(t *testing.T) {
 	output := "=== RUN   TestA\n    a_test.go:7: no such thing\n--- SKIP: TestA (0.00s)\nPASS\n"
 	require.Equal(t, "a_test.go:7: no such thing", reason(output))
-	require.Equal(t, "| === RUN   TestA\n|     a_test.go:7: no such thing\n| --- SKIP: TestA (0.00s)\n| PASS", quote(output))
+	require.Equal(t, "| === RUN   TestA\n|     a_test.go:7: no such thing\n| --- SKIP: TestA (0.00s)\n| PASS",
+		quote(output))
 }
 
-// Only sysctls of the network namespace are let through: others are the host's.
+// setting accepts only sysctls of the network namespace, because others belong to the host.
 func TestSetting(t *testing.T) {
 	path, value := setting(t, "net.ipv4.ip_local_port_range = 40000 40999")
 	require.Equal(t, "/proc/sys/net/ipv4/ip_local_port_range", path)
@@ -66,7 +66,7 @@ func TestSetting(t *testing.T) {
 	}
 }
 
-// recorder notes Fatalf rather than failing the test that provokes it.
+// recorder records a call of Fatalf and does not fail the test.
 type recorder struct {
 	testing.TB
 	failed bool

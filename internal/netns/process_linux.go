@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Private returns the attributes of a process that is to have a network namespace
-// of its own, and without privilege the user namespace that this takes. It begins
-// with [Up].
+// Private returns the attributes that start a process in a new network namespace. Without privilege, that needs a new
+// user namespace too. The process must call [Up] first.
 func Private() *syscall.SysProcAttr {
 	if os.Geteuid() == 0 {
 		return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
@@ -18,7 +17,7 @@ func Private() *syscall.SysProcAttr {
 	return withUser()
 }
 
-// withUser is Private with a user namespace, whose root the process is.
+// withUser is Private with a new user namespace, in which the process is root.
 func withUser() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
@@ -27,8 +26,7 @@ func withUser() *syscall.SysProcAttr {
 	}
 }
 
-// Up brings up lo: it is down in a new namespace, and has 127.0.0.1 and ::1 from
-// then on.
+// Up brings up lo, which is down in a new namespace. Then lo has 127.0.0.1 and ::1.
 func Up() error { return bringUp("lo") }
 
 func bringUp(device string) error {
@@ -39,7 +37,7 @@ func bringUp(device string) error {
 	defer func() { _ = unix.Close(fd) }()
 	request, err := unix.NewIfreq(device)
 	if err != nil {
-		return fmt.Errorf("name the interface: %w", err)
+		return fmt.Errorf("invalid interface name: %w", err)
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request); err != nil {
 		return os.NewSyscallError("ioctl SIOCGIFFLAGS", err)

@@ -1,8 +1,8 @@
-// Package ports is the unlocked core of both allocators: which ports of a fixed set are in use.
+// Package ports is the core of both allocators, without locks. It keeps which ports of a fixed set are in use.
 //
-// An [Allowed] says what may be handed out; it is immutable and shared. A [Space] says what is in use; it costs what
-// it holds. Nothing here locks: alloc.Ports puts a mutex around a Space, and a tuple.Pool keeps its Spaces under the
-// lock of their destination.
+// An [Allowed] has the ports that may be handed out. It is immutable and shared. A [Space] has the ports in use, and
+// its memory follows their number. alloc.Ports puts a mutex around a Space. A tuple.Pool keeps a Space under the lock
+// of its destination.
 package ports
 
 import (
@@ -14,14 +14,14 @@ import (
 // Allowed is the immutable table of the ports that a Space may hand out. It is safe for concurrent use.
 type Allowed struct {
 	words   []uint64 // bit i stands for port base+i
-	base    int      // a multiple of 64, so that the words of any two tables line up
+	base    int      // a multiple of 64, so that the words of any two tables are aligned
 	n       int
 	first   int
-	members []uint16 // the ports in ascending order; nil when they are contiguous and first+rank says it
+	members []uint16 // the ports in ascending order; nil if they are contiguous, because then a port is first+rank
 	probe   uint64   // 2^k-1 >= the highest bit in words
 }
 
-// Allow returns the table of the ports in seq, which must ascend.
+// Allow returns the table of the ports in seq, which must be in ascending order.
 func Allow(seq iter.Seq[uint16]) *Allowed {
 	var all []uint16
 	for port := range seq {
@@ -55,7 +55,7 @@ func (a *Allowed) Contains(port uint16) bool {
 	return i/64 < uint(len(a.words)) && a.words[i/64]>>(i%64)&1 != 0
 }
 
-// port returns the allowed port of the given rank, from 0.
+// port returns the allowed port of this rank, which starts at 0.
 func (a *Allowed) port(rank int) uint16 {
 	if a.members != nil {
 		return a.members[rank]
@@ -63,8 +63,8 @@ func (a *Allowed) port(rank int) uint16 {
 	return uint16(a.first + rank)
 }
 
-// Draw returns an allowed port, each with the same probability, by the random number r and, if that does not do, more
-// of them from rand. There must be one.
+// Draw returns an allowed port, each with the same probability. It uses the random number r, and rarely more from rand.
+// At least one port must be allowed.
 func (a *Allowed) Draw(r uint64, rand func() uint64) uint16 {
 	return a.port(int(below(uint64(a.n), r, rand)))
 }
@@ -80,7 +80,7 @@ func (a *Allowed) Meets(b *Allowed) bool {
 	return false
 }
 
-// Equal reports whether a and b are the same ports.
+// Equal reports whether a and b have the same ports.
 func (a *Allowed) Equal(b *Allowed) bool {
 	return a == b || a.base == b.base && slices.Equal(a.words, b.words)
 }

@@ -24,7 +24,7 @@ func TestAllowedHoldsExactlyThePortsItWasGiven(t *testing.T) {
 	}
 }
 
-// What choose needs of probe: every port can be hit, and no more than half of the positions are wasted.
+// choose needs a mask that can hit every port, and that wastes at most half of the positions.
 func TestProbeCoversTheSpanTightly(t *testing.T) {
 	for _, shape := range shapes {
 		if len(shape.ports) == 0 {

@@ -5,23 +5,24 @@ import (
 	"sync/atomic"
 )
 
-// fewPorts is how many ports are held without bits. To look through all of them takes 14 ns.
+// fewPorts is how many ports a few can have. A search through all of them takes 14 ns.
 const fewPorts = 64
 
-// few is up to fewPorts ports in no order, four to a word, 0 where none is. A port does not move while it is in: so a
-// reader without the lock, who looks at one word after the other, misses none that is in all the while.
+// few is a list of up to fewPorts ports, in no order. A word has four ports; 0 is a gap. A port never moves to another
+// place. So a reader without the lock, which reads one word after another, finds each port that is in all the time.
 type few struct {
-	_      [0]atomic.Uint64 // aligns words where a word of the machine has 32 bits
+	_      [0]atomic.Uint64 // aligns words on 32-bit machines
 	words  [fewPorts / 4]uint64
 	top    uint32 // the words from here on are 0
 	n      int
-	shared bool // words and top are read without the lock
+	shared bool // others read words and top without the lock
 }
 
 // has reports whether port is in. It may be called without the lock if f is shared.
 func (f *few) has(port uint16) bool { return port != 0 && f.find(port, atomic.LoadUint32(&f.top)) >= 0 }
 
-// find returns in which of the first top words port lies or, for 0, a gap. It is negative if in none.
+// find returns the index of the word that has port, among the first top words, or -1 if none has it. Port 0 finds a
+// gap.
 func (f *few) find(port uint16, top uint32) int {
 	for i := range f.words[:min(top, uint32(len(f.words)))] {
 		if zeros(atomic.LoadUint64(&f.words[i])^uint64(port)*lanes) != 0 {
@@ -31,7 +32,7 @@ func (f *few) find(port uint16, top uint32) int {
 	return -1
 }
 
-// add puts port in, which must not be in, and for which there must be room.
+// add adds port, which must not be in f. There must be room for it.
 func (f *few) add(port uint16) {
 	i := f.find(0, f.top)
 	if i < 0 {
@@ -43,7 +44,7 @@ func (f *few) add(port uint16) {
 	f.n++
 }
 
-// remove takes port out. It fails if port is not in.
+// remove removes port. It fails if port is not in f.
 func (f *few) remove(port uint16) bool {
 	i := f.find(port, f.top)
 	if i < 0 || port == 0 {
@@ -57,7 +58,7 @@ func (f *few) remove(port uint16) bool {
 	return true
 }
 
-// clear takes all ports out.
+// clear removes all ports.
 func (f *few) clear() {
 	for i := range f.top {
 		f.store(int(i), 0)
@@ -82,8 +83,8 @@ func (f *few) setTop(top uint32) {
 	}
 }
 
-// zeros marks the four lanes of w that are 0 by their highest bits. Above the first one it may mark too many.
+// zeros marks each lane of w that is 0 with its highest bit. The first mark is right; those above it may be wrong.
 func zeros(w uint64) uint64 { return (w - lanes) &^ w & highBits }
 
-// firstLane returns at which bit the first marked lane begins.
+// firstLane returns the lowest bit of the first marked lane.
 func firstLane(marks uint64) int { return bits.TrailingZeros64(marks) - 15 }

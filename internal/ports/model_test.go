@@ -11,8 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// model is the slow, obviously right Space: a map of the ports in use, and the free ones are those of the list that are
-// not in it.
+// model is a slow and obviously correct Space: a list of the allowed ports, and a map of those in use.
 type model struct {
 	allowed []uint16
 	used    map[uint16]bool
@@ -25,7 +24,7 @@ func (m *model) isFree(port uint16) bool {
 	return allowed && !m.used[port]
 }
 
-// free lists, in ascending order, the free ports that in allows.
+// free lists the free ports that in allows, in ascending order.
 func (m *model) free(in *Allowed) []uint16 {
 	var free []uint16
 	for _, port := range m.allowed {
@@ -36,8 +35,7 @@ func (m *model) free(in *Allowed) []uint16 {
 	return free
 }
 
-// shapes are sets that differ in what the code could get wrong: where they begin and end in a word, a block and a
-// group, and whether they have holes.
+// shapes are sets that begin and end at different places of a word, a block and a group, with and without holes.
 var shapes = []struct {
 	name  string
 	ports []uint16
@@ -45,7 +43,7 @@ var shapes = []struct {
 	{"none", nil},
 	{"one", []uint16{8080}},
 	{"first and last", []uint16{1, 65535}},
-	{"one word less a bit", span(128, 190, 1)},
+	{"one word minus a bit", span(128, 190, 1)},
 	{"100 across words", span(1000, 1099, 1)},
 	{"a block and a port", span(512, 1024, 1)},
 	{"a group and a port", span(4095, 8192, 1)},
@@ -67,7 +65,7 @@ func holed(first, last int, holes ...uint16) []uint16 {
 	return slices.DeleteFunc(span(first, last, 1), func(port uint16) bool { return slices.Contains(holes, port) })
 }
 
-// invariants walks all of s and returns what is wrong with it.
+// invariants walks through all of s and returns the first contradiction.
 func invariants(a *Allowed, s *Space) error {
 	d := s.dense.Load()
 	n := 0
@@ -96,13 +94,13 @@ func invariants(a *Allowed, s *Space) error {
 		return nil
 	}
 	if n != 0 {
-		return fmt.Errorf("%d ports beside the bits", n)
+		return fmt.Errorf("%d ports in few besides those in dense", n)
 	}
 	if used := a.n - d.n; used <= fewAgain {
-		return fmt.Errorf("only %d ports in use, as bits", used)
+		return fmt.Errorf("dense has only %d ports in use", used)
 	}
 	if len(d.words) < len(a.words) {
-		return fmt.Errorf("%d words where %d are allowed", len(d.words), len(a.words))
+		return fmt.Errorf("dense has %d words, the allowed ports have %d", len(d.words), len(a.words))
 	}
 	blocks := make([]uint64, len(d.blocks))
 	groups := make([]uint64, len(d.groups))
@@ -119,14 +117,14 @@ func invariants(a *Allowed, s *Space) error {
 	case n != d.n:
 		return fmt.Errorf("%d ports are free, %d are counted", n, d.n)
 	case !slices.Equal(blocks, d.blocks):
-		return fmt.Errorf("the blocks hold %x, counted are %x", blocks, d.blocks)
+		return fmt.Errorf("the free ports per block are %x, counted are %x", blocks, d.blocks)
 	case !slices.Equal(groups, d.groups[:]):
-		return fmt.Errorf("the groups hold %x, counted are %x", groups, d.groups)
+		return fmt.Errorf("the free ports per group are %x, counted are %x", groups, d.groups)
 	}
 	return nil
 }
 
-// same returns where s and m differ about the ports in use.
+// same returns the first difference between the ports in use of s and of m.
 func same(a *Allowed, s *Space, m *model) error {
 	if s.Len() != len(m.used) {
 		return fmt.Errorf("%d ports in use, want %d", s.Len(), len(m.used))
@@ -139,8 +137,8 @@ func same(a *Allowed, s *Space, m *model) error {
 	return nil
 }
 
-// fills are the numbers of ports in use that a test drives a Space of n ports through, up and down: the list, both
-// sides of both thresholds, half, nearly full, full and empty.
+// fills returns numbers of ports in use for a Space of n ports, up and down: few, both sides of both thresholds, half,
+// nearly full, full and empty.
 func fills(n int) []int {
 	all := []int{
 		fewPorts / 4, fewPorts, fewPorts + 1, fewPorts, fewAgain + 1, fewAgain, fewPorts + 2, fewAgain - 1,
@@ -171,14 +169,14 @@ func TestSpaceDoesWhatTheModelDoes(t *testing.T) {
 	}
 }
 
-// drive does random operations, most of them towards target ports in use and the rest on any port, on s and on m, until
-// both have that many.
+// drive does the same random operations on s and on m, until both have target ports in use. Most operations lead
+// towards the target, the rest work on any port.
 func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target int) {
 	ins := make([]*Allowed, len(shapes))
 	for i, shape := range shapes {
 		ins[i] = Allow(slices.Values(shape.ports))
 	}
-	var held []uint16 // what m has in use, to pick from
+	var held []uint16 // the ports in use of m
 	for port := range m.used {
 		held = append(held, port)
 	}
@@ -195,7 +193,7 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 		if settle <= 0 { // straight there
 			op = 15
 		}
-		port, ok := uint16(rng.Uint32()), false // any port at all, allowed or not
+		port, ok := uint16(rng.Uint32()), false // any port, allowed or not
 		switch {
 		case op == 0:
 			if ok = s.Reserve(port); ok != m.isFree(port) {
@@ -209,7 +207,7 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 			if port = held[rng.IntN(len(held))]; s.Reserve(port) || !s.Contains(port) {
 				wrong("Reserve(%d) took a port that is in use", port)
 			}
-		case op == 3 && rng.IntN(1+a.n) < 100: // a tour of all ports, so the more of them the more rarely
+		case op == 3 && rng.IntN(1+a.n) < 100: // m.free looks at all ports, so rarely if there are many
 			in := ins[rng.IntN(len(ins))]
 			free := m.free(in)
 			port, ok = s.AcquireIn(in, rng.Uint64)
@@ -220,7 +218,7 @@ func drive(t *testing.T, rng *rand.Rand, a *Allowed, s *Space, m *model, target 
 			if !m.used[port] && s.Release(port) {
 				wrong("Release(%d) of a port that is not in use", port)
 			}
-		case len(held) < target || op == 5: // at times when nothing is free, too
+		case len(held) < target || op == 5: // op 5 also if no port is free
 			port, ok = s.Acquire(rng.Uint64(), rng.Uint64)
 			if ok != (len(held) < a.n) || ok && !m.isFree(port) {
 				wrong("Acquire gave %d, %t", port, ok)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A reader without the lock sees each port that is in use all the while, and none that is free all the while, however
-// often the Space goes from few ports to bits and back.
+// A reader without the lock sees each port that is in use all the time, and no port that is free all the time, while
+// the Space changes between few and dense.
 func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 	t.Log("seed: rand.NewPCG(7, 1)")
 	a := Allow(slices.Values(span(1024, 65535, 1)))
@@ -32,7 +32,8 @@ func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 			for !stop.Load() {
 				for i := range in {
 					if !s.Contains(in[i]) || s.Contains(out[i]) {
-						assert.Fail(t, "a reader saw what never was", "%d in use or %d free", in[i], out[i])
+						assert.Fail(t, "a reader was wrong about a port that did not change",
+							"%d in use, %d free", in[i], out[i])
 						return
 					}
 				}
@@ -62,7 +63,7 @@ func TestSharedSpaceIsReadWithoutTheLock(t *testing.T) {
 	require.NoError(t, invariants(a, &s))
 }
 
-// The lanes are compared all at once, by a subtraction whose borrow could mark the wrong one.
+// find compares all lanes of a word with one subtraction, whose borrow could mark the wrong one.
 func TestFewFindsExactlyThePortsThatAreIn(t *testing.T) {
 	patterns := []uint16{1, 2, 0x7f, 0x80, 0xff, 0x100, 0x101, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff}
 	for _, first := range patterns {
@@ -93,7 +94,13 @@ func TestFewFindsExactlyThePortsThatAreIn(t *testing.T) {
 
 func TestLaneIsTheSlowSelect(t *testing.T) {
 	for _, counts := range [][4]uint64{
-		{4096, 4096, 4096, 4096}, {0, 0, 0, 1}, {1, 0, 0, 0}, {0, 4096, 0, 4096}, {512, 0, 1, 511}, {64, 64, 64, 64}, {0, 1, 1, 0},
+		{4096, 4096, 4096, 4096},
+		{0, 0, 0, 1},
+		{1, 0, 0, 0},
+		{0, 4096, 0, 4096},
+		{512, 0, 1, 511},
+		{64, 64, 64, 64},
+		{0, 1, 1, 0},
 	} {
 		packed := counts[0] | counts[1]<<16 | counts[2]<<32 | counts[3]<<48
 		r := uint64(0)
@@ -101,7 +108,7 @@ func TestLaneIsTheSlowSelect(t *testing.T) {
 			for rest := range n {
 				k, got := lane(packed, r)
 				if int(k) != want || got != rest {
-					require.Equal(t, []uint64{uint64(want), rest}, []uint64{uint64(k), got}, "the %d-th of %d", r, counts)
+					require.Equal(t, []uint64{uint64(want), rest}, []uint64{uint64(k), got}, "item %d of %d", r, counts)
 				}
 				r++
 			}

@@ -6,33 +6,34 @@ import (
 	"sync/atomic"
 )
 
-// Space is the ports in use out of an Allowed. The zero Space is empty, and has no port to give before Use says which
-// are allowed. It must not be copied after its first use.
+// Space has the ports in use out of an Allowed. The zero Space is empty. Call Use before anything else, to say which
+// ports are allowed. A Space must not be copied after its first use.
 //
-// It is not safe for concurrent use, with one exception: if Share has been called before the first use, Contains may be
-// called at any time, while another goroutine changes the Space.
+// It is not safe for concurrent use, with one exception: if Share was called before the first use, any goroutine may
+// call Contains while another one changes the Space.
 type Space struct {
 	allowed atomic.Pointer[Allowed]
 
 	few   few
-	dense atomic.Pointer[dense] // takes over from few when that is full
-	moves atomic.Uint32         // how often it did
+	dense atomic.Pointer[dense] // replaces few when that is full; nil until then
+	moves atomic.Uint32         // how often dense has replaced few
 }
 
-// fewAgain is at how many ports a Space goes back from bits: one that hovers around fewPorts does not move to and fro.
+// fewAgain is the number of ports at which a Space goes back from dense to few. It is less than fewPorts, so that a
+// Space with about fewPorts ports does not change its form again and again.
 const fewAgain = fewPorts / 2
 
-// Share makes Contains safe to be called without the lock that guards s. It costs 5 ns for each change.
+// Share makes it safe to call Contains without the lock that guards s. Each change then takes 5 ns longer.
 func (s *Space) Share() { s.few.shared = true }
 
-// Use says which ports are allowed from now on. No port may be in use.
+// Use sets the allowed ports. No port may be in use.
 func (s *Space) Use(a *Allowed) {
-	if s.allowed.Load() != a { // seldom: storing it atomically takes longer
+	if s.allowed.Load() != a { // a load is faster than an atomic store
 		s.allowed.Store(a)
 	}
 }
 
-// Allowed returns what Use said last.
+// Allowed returns the argument of the last Use.
 func (s *Space) Allowed() *Allowed { return s.allowed.Load() }
 
 // IsFull reports whether all allowed ports are in use.
@@ -57,16 +58,16 @@ func (s *Space) Contains(port uint16) bool {
 		} else {
 			in = s.few.has(port)
 		}
-		// A port may have been in few when the bits were looked at and the other way round. The bits are made anew each
-		// time, so those that were looked at stay as they were when they went out of use: only few must not have changed.
+		// A port may have moved from few to dense during the look, or back. Each dense is a new one, and an old one no
+		// longer changes. So the answer is right unless few was cleared in the meantime.
 		if s.moves.Load() == moves {
 			return in
 		}
 	}
 }
 
-// Acquire puts a free port to use, each with the same probability. It fails only when none is free. It needs a random
-// number r, and takes more from rand if that does not do.
+// Acquire takes a free port into use, each with the same probability. It fails only if no port is free. It uses the
+// random number r, and if needed more from rand.
 func (s *Space) Acquire(r uint64, rand func() uint64) (port uint16, ok bool) {
 	a := s.allowed.Load()
 	if d := s.dense.Load(); d != nil {
@@ -80,8 +81,8 @@ func (s *Space) Acquire(r uint64, rand func() uint64) (port uint16, ok bool) {
 	if s.few.n == a.n {
 		return 0, false
 	}
-	// Any allowed port until one is free, which is uniform over the free ones: seldom more than one if many are allowed,
-	// and 64 on average for the last of 64.
+	// Draw allowed ports until one is free. That is uniform over the free ports. If many ports are allowed, the first
+	// draw is nearly always free. The last free one of 64 ports takes 64 draws on average.
 	for {
 		port = a.port(int(below(uint64(a.n), r, rand)))
 		if s.few.find(port, s.few.top) < 0 {
@@ -92,7 +93,7 @@ func (s *Space) Acquire(r uint64, rand func() uint64) (port uint16, ok bool) {
 	}
 }
 
-// AcquireIn is Acquire among the ports that are in the set in as well.
+// AcquireIn is Acquire among the ports that are in in too. It fails if Use was never called.
 func (s *Space) AcquireIn(in *Allowed, rand func() uint64) (port uint16, ok bool) {
 	a := s.allowed.Load()
 	if a == nil || in.n == 0 || s.Len() == a.n {
@@ -126,7 +127,7 @@ func (s *Space) AcquireIn(in *Allowed, rand func() uint64) (port uint16, ok bool
 	return port, s.Reserve(port)
 }
 
-// HasFreeIn reports whether a free port is in the set in.
+// HasFreeIn reports whether a free port is in in.
 func (s *Space) HasFreeIn(in *Allowed) bool {
 	a := s.allowed.Load()
 	var scratch [1 << 16 / 64]uint64
@@ -139,7 +140,7 @@ func (s *Space) HasFreeIn(in *Allowed) bool {
 	return false
 }
 
-// Reserve puts port to use. It fails if port is not allowed or in use.
+// Reserve takes port into use. It fails if port is not allowed or is in use already.
 func (s *Space) Reserve(port uint16) bool {
 	a := s.allowed.Load()
 	if a == nil || !a.Contains(port) {
@@ -159,7 +160,7 @@ func (s *Space) Reserve(port uint16) bool {
 	return true
 }
 
-// Release ends the use of port. It fails if port was not in use.
+// Release makes port free again. It fails if port is not in use.
 func (s *Space) Release(port uint16) bool {
 	d := s.dense.Load()
 	if d == nil {
@@ -176,7 +177,7 @@ func (s *Space) Release(port uint16) bool {
 	return true
 }
 
-// add puts port, which is free, to use while there are few.
+// add takes a free port into use while s has no dense. It makes one if few is full.
 func (s *Space) add(a *Allowed, port uint16) {
 	if s.few.n < fewPorts {
 		s.few.add(port)
@@ -199,7 +200,7 @@ func (s *Space) toFew(a *Allowed) {
 	s.dense.Store(nil)
 }
 
-// All ranges over the ports in use, in no order.
+// All yields the ports in use, in no order.
 func (s *Space) All() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		d := s.dense.Load()
@@ -224,7 +225,7 @@ func (s *Space) All() iter.Seq[uint16] {
 	}
 }
 
-// freeWords returns the free ports as bits, in scratch where s has no such words itself.
+// freeWords returns the free ports as bits. It uses scratch if s has no such words itself.
 func (s *Space) freeWords(scratch *[1 << 16 / 64]uint64) []uint64 {
 	a := s.allowed.Load()
 	if d := s.dense.Load(); d != nil {
@@ -237,8 +238,8 @@ func (s *Space) freeWords(scratch *[1 << 16 / 64]uint64) []uint64 {
 	return words
 }
 
-// overlap returns the parts of a and b, whose first bits stand for the ports aBase and bBase, that stand for the same
-// ports, and the port that their first bit stands for.
+// overlap returns the parts x of a and y of b that stand for the same ports, and the port of their first bit. The first
+// bit of a stands for port aBase, and that of b for port bBase.
 func overlap(a []uint64, aBase int, b []uint64, bBase int) (x, y []uint64, base int) {
 	base = max(aBase, bBase)
 	end := min(aBase+64*len(a), bBase+64*len(b))

@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The tests in this file are exact: they do not sample, they feed a choice every random number that could make a
-// difference, or one of each kind, and look where each leads.
+// The tests in this file are exact, because they do not sample. They give a choice every random number that could make
+// a difference, or one of each kind, and check the result of each.
 
-// script is a source of these random numbers, in this order. Left tells how many are still to come; drawing one too
-// many panics.
+// script returns a source of these random numbers, in this order, and a function that reports how many are left. It
+// panics after the last one.
 func script(draws ...uint64) (rand func() uint64, left func() int) {
 	rand = func() uint64 {
 		next := draws[0]
@@ -24,9 +24,9 @@ func script(draws ...uint64) (rand func() uint64, left func() int) {
 	return rand, func() int { return len(draws) }
 }
 
-// drawFor returns a random number that makes below(n) return r.
+// drawFor returns a random number for which below(n) returns r.
 func drawFor(r, n int) uint64 {
-	q, _ := bits.Div64(uint64(r), 0, uint64(n)) // r·2^64/n, rounded down: twice n more is past any rejection
+	q, _ := bits.Div64(uint64(r), 0, uint64(n)) // r·2^64/n, rounded down; q+2 is never rejected
 	return q + 2
 }
 
@@ -35,18 +35,18 @@ func TestBelowGivesEachNumberEquallyManyDraws(t *testing.T) {
 		1, 2, 3, 5, 6, 7, 10, 63, 64, 65, 100, 28227, 64511, 64512, 65535, 65536, 1<<32 + 1, 1<<63 - 1, 1 << 63,
 		1<<63 + 1, math.MaxUint64 - 1, math.MaxUint64,
 	} {
-		rejected := -n % n // of the 2^64 draws, so many are left over
+		rejected := -n % n // how many of the 2^64 draws are left over
 		for _, k := range []uint64{0, 1, 2, n / 3, n / 2, n - 2, n - 1} {
 			if k >= n {
 				continue
 			}
-			// The draws v with k·2^64 + rejected <= v·n < (k+1)·2^64 stand for k.
+			// The draws v with k·2^64 + rejected <= v·n < (k+1)·2^64 result in k.
 			first, rest := bits.Div64(k, rejected, n)
 			if rest > 0 {
 				first++
 			}
 			last, _ := bits.Div64(k, math.MaxUint64, n)
-			require.Equal(t, -n/n, last-first, "%d of %d: as many draws as every other", k, n)
+			require.Equal(t, -n/n, last-first, "%d of %d: not as many draws as the others", k, n)
 			for _, v := range []uint64{first, first + (last-first)/2, last} {
 				rand, _ := script()
 				require.Equal(t, k, below(n, v, rand), "%d of %d", k, n)
@@ -63,9 +63,13 @@ func TestBelowGivesEachNumberEquallyManyDraws(t *testing.T) {
 func TestNthBitIsTheSlowSelect(t *testing.T) {
 	t.Log("seed: rand.NewPCG(1, 2)")
 	rng := rand.New(rand.NewPCG(1, 2))
-	words := []uint64{1, 1 << 31, 1 << 32, 1 << 63, 1<<63 | 1, math.MaxUint64, math.MaxUint32, math.MaxUint32 << 32, 0x5555555555555555}
+	words := []uint64{
+		1, 1 << 31, 1 << 32, 1 << 63, 1<<63 | 1,
+		math.MaxUint64, math.MaxUint32, math.MaxUint32 << 32, 0x5555555555555555,
+	}
 	for range 3000 {
-		words = append(words, rng.Uint64(), rng.Uint64()&rng.Uint64()&rng.Uint64(), rng.Uint64()|rng.Uint64()|rng.Uint64())
+		words = append(words, rng.Uint64(),
+			rng.Uint64()&rng.Uint64()&rng.Uint64(), rng.Uint64()|rng.Uint64()|rng.Uint64())
 	}
 	for _, w := range words {
 		r := uint64(0)
@@ -108,8 +112,8 @@ func TestNthIsTheSlowSelectForEveryRank(t *testing.T) {
 	}
 }
 
-// Each of the four probes of a random number reads its own 16 bits, and each free port is hit by exactly one value of
-// the bits that the probe keeps: so, given that a probe hits, each free port is as likely as the next.
+// Each of the four probes reads its own 16 bits of a random number. Exactly one value of the bits that a probe keeps
+// hits each free port. So if a probe hits, each free port has the same probability.
 func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 	for i, shape := range shapes {
 		if len(shape.ports) < 2 {
@@ -120,12 +124,12 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 		a := Allow(slices.Values(shape.ports))
 		d := newDense(a, false)
 		if 4*(d.n-1) < 64*len(d.words) {
-			continue // nothing is probed
+			continue // choose does not probe
 		}
 		miss := bit(a, shape.ports[rng.IntN(a.n)])
 		d.take(miss)
 		for _, port := range shape.ports {
-			// With less than a quarter free it does not probe.
+			// choose does not probe if less than a quarter is free.
 			if rng.IntN(2) == 0 && d.free(bit(a, port)) && 4*(d.n-1) >= 64*len(d.words) {
 				d.take(bit(a, port))
 			}
@@ -148,7 +152,8 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 				if left() == 1 {
 					hits++
 					if got != value || !d.free(got) {
-						require.Fail(t, "a probe for one position gave another", "%s: %d gave %d", shape.name, value, got)
+						require.Fail(t, "a probe for one position gave another",
+							"%s: %d gave %d", shape.name, value, got)
 					}
 				} else if got != lowest || value/64 < uint(len(d.words)) && d.free(value) {
 					require.Fail(t, "a probe missed a free port", "%s: %d gave %d", shape.name, value, got)
@@ -159,7 +164,7 @@ func TestEachProbeHitsEachFreePortWithOneValue(t *testing.T) {
 	}
 }
 
-// Where less than a quarter is free nothing is probed: the choice is the r-th free port with r uniform.
+// If less than a quarter is free, choose does not probe. It takes the free port of rank r, and r is uniform.
 func TestChooseTakesTheRthFreePortWhereFewAreFree(t *testing.T) {
 	for i, shape := range shapes {
 		if len(shape.ports) == 0 {
@@ -189,7 +194,7 @@ func TestChooseTakesTheRthFreePortWhereFewAreFree(t *testing.T) {
 	}
 }
 
-// While there are few, each draw is one of the allowed ports, and the first that is free is taken.
+// While few ports are in use, Acquire draws among the allowed ports and takes the first free one.
 func TestAcquireTakesTheFirstFreePortThatIsDrawn(t *testing.T) {
 	for i, shape := range shapes {
 		t.Logf("seed: rand.NewPCG(6, %d)", i)
@@ -220,7 +225,7 @@ func TestAcquireTakesTheFirstFreePortThatIsDrawn(t *testing.T) {
 				got, ok := s.Acquire(draws[0], rand)
 				if got != port || !ok || left() != 0 || s.Len() != n+1 || !s.Contains(port) {
 					require.Equal(t, port, got, "%s: %d in use", shape.name, n)
-					require.Fail(t, "took the right port and noted it wrongly")
+					require.Fail(t, "the right port, but the wrong state after it")
 				}
 			}
 		}
@@ -246,11 +251,13 @@ func TestAcquireInTakesTheRthFreePortOfBothSets(t *testing.T) {
 					m.used[port] = true
 				}
 				free := m.free(in)
-				missing := slices.IndexFunc(other.ports, func(port uint16) bool { return m.used[port] || !a.Contains(port) })
+				missing := slices.IndexFunc(other.ports, func(port uint16) bool {
+					return m.used[port] || !a.Contains(port)
+				})
 				if missing < 0 || len(free) == 0 {
 					continue
 				}
-				miss := drawFor(missing, in.n) // both tries miss, so it counts
+				miss := drawFor(missing, in.n) // both tries miss, so AcquireIn counts
 				for k := range min(len(free), 50) {
 					r := k * (len(free) - 1) / max(1, min(len(free), 50)-1)
 					rand, left := script(miss, miss, drawFor(r, len(free)))

@@ -1,3 +1,3 @@
-// Package repo holds the rules of this repository that no compiler checks, as
-// tests: who imports whom, what is documented, what the root module requires.
+// Package repo tests the rules of this repository that no compiler checks: which package may import which, what must be
+// documented, and what the root module requires.
 package repo

@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a reader copies from the README compiles and does what it says: each of its Go snippets stands, line for line,
-// in an example_test.go.
+// Each Go snippet of the README is part of an example, line for line. So it compiles and does what it says.
 func TestSnippetsOfTheReadmeAreInExamples(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
@@ -39,8 +38,8 @@ func unindented(text string) string {
 	return b.String()
 }
 
-// Each line of the README's table of libraries is tested: the code in it stands, but for white space, in a test of
-// internal/conformance.
+// The code in each row of the README's table of libraries is part of a test in internal/conformance, except for white
+// space.
 func TestHooksOfTheReadmeAreTested(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
@@ -57,7 +56,7 @@ func TestHooksOfTheReadmeAreTested(t *testing.T) {
 	require.True(t, found)
 	table, _, found = strings.Cut(table, "\n\n")
 	require.True(t, found)
-	for _, row := range strings.Split(table, "\n")[1:] { // without the line under the heads
+	for _, row := range strings.Split(table, "\n")[1:] { // without the line under the header
 		spans := strings.Split(row, "`")
 		require.Greater(t, len(spans), 2, row)
 		for i := 1; i < len(spans); i += 2 {

@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	root     = "../.." // of the repository, from here
+	root     = "../.." // of the repository
 	module   = "github.com/ephemera-go/ephemera"
 	maxLines = 450
 )
 
-// The floors, lowest first: each may import those before it.
+// The floors, lowest first. Each may import those before it.
 var floors = []string{"alloc", "tuple", "dialer"}
 
-// What a floor's code, tests aside, must not know of.
+// The packages that a floor must not import, except in tests.
 var unknown = map[string][]string{
 	"alloc": {"net", "net/netip", "time", "golang.org/x/sys"}, // no addresses, no sockets, no clock
 	"tuple": {"net", "golang.org/x/sys"},                      // no sockets
 }
 
-// The floors that a package under internal/ may import: none, unless it is named here.
+// The floors that a package under internal/ may import. A package that is not named here may import none.
 var floorsOfInternal = map[string][]string{
-	"internal/conformance": floors, // a module of its own, which tests the dialer from outside
+	"internal/conformance": floors, // a separate module that tests the dialer from outside
 }
 
-// Everything the root module requires directly: whoever imports a floor inherits it.
+// The direct requirements of the root module. Each program that imports a floor inherits them.
 var requirements = []string{
 	"github.com/anishathalye/porcupine",
 	"github.com/bits-and-blooms/bitset",
@@ -65,7 +65,7 @@ func TestEveryPackageHasOneDocComment(t *testing.T) {
 			p.docs = append(p.docs, f.path)
 		}
 	}
-	for dir, p := range tests { // go doc reads no test files, unless there is nothing else
+	for dir, p := range tests { // in a package that has only test files, they have the doc comment
 		if code[dir] == nil {
 			code[dir] = p
 		}
@@ -146,7 +146,7 @@ func TestRootModuleRequiresNothingElse(t *testing.T) {
 }
 
 func TestNoNotesToSelf(t *testing.T) {
-	// In pieces, lest this file break its own rule.
+	// In pieces, so that this file does not break the rule.
 	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
 	var bad []string
 	for _, f := range parse(t) {
@@ -201,7 +201,7 @@ func undocumented(decl ast.Decl) []*ast.Ident {
 				if !spec.Name.IsExported() {
 					continue
 				}
-				// A comment over a group of types says nothing of each.
+				// A comment above a group of types does not document each of them.
 				if spec.Doc == nil && (decl.Doc == nil || decl.Lparen.IsValid()) {
 					bad = append(bad, spec.Name)
 				}
@@ -217,8 +217,8 @@ func undocumented(decl ast.Decl) []*ast.Ident {
 	return nil
 }
 
-// undocumentedMembers does the same for the fields of a struct and the methods
-// of an interface. What is embedded is documented where it is declared.
+// undocumentedMembers does the same for the fields of a struct and the methods of an interface. An embedded type has
+// its doc comment where it is declared.
 func undocumentedMembers(typ ast.Expr) []*ast.Ident {
 	var members *ast.FieldList
 	switch typ := typ.(type) {
@@ -263,9 +263,9 @@ func exported(names []*ast.Ident) []*ast.Ident {
 	return slices.DeleteFunc(slices.Clone(names), func(n *ast.Ident) bool { return !n.IsExported() })
 }
 
-// A file is one Go file of the repository, for whatever system, in whatever module.
+// A file is one Go file of the repository, for any system, in any module.
 type file struct {
-	path  string // from the root, with slashes
+	path  string // relative to the root, with slashes
 	lines []string
 	ast   *ast.File
 	fset  *token.FileSet
@@ -315,12 +315,13 @@ func parse(t *testing.T) []file {
 	})
 	require.NoError(t, err)
 	for _, floor := range floors {
-		require.True(t, slices.ContainsFunc(files, func(f file) bool { return f.dir() == floor }), "no Go files found in %s", floor)
+		require.True(t, slices.ContainsFunc(files, func(f file) bool { return f.dir() == floor }),
+			"no Go files found in %s", floor)
 	}
 	return files
 }
 
-// none fails the test if there is anything bad to tell.
+// none fails the test if there is anything bad.
 func none(t *testing.T, bad []string) {
 	t.Helper()
 	slices.Sort(bad)

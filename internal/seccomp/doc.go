@@ -1,3 +1,2 @@
-// Package seccomp lets a test see what a sandbox does to a program: the kernel refuses a system call, or accepts it
-// and does nothing.
+// Package seccomp makes the kernel refuse a system call in a test, or accept it and do nothing, as in a sandbox.
 package seccomp

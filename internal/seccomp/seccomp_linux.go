@@ -17,19 +17,18 @@ type Where struct {
 	Values []uint32
 }
 
-// Answer has the kernel answer a system call with errno from now on, without doing anything, where all conditions
-// hold. If errno is 0, the call seems to succeed. It holds for all threads of the process until its end, and for its
-// children.
+// Answer makes the kernel answer a system call with errno, and do nothing, if all conditions hold. If errno is 0, the
+// call seems to succeed. The filter applies to all threads of the process until it ends, and to its children. So a test
+// must call Answer inside netns.Isolate, in a process of its own.
 //
-// It skips a test where the system does not allow filters. A test calls it inside netns.Isolate, in a process of its
-// own.
+// Answer skips the test if the system allows no filters.
 func Answer(t testing.TB, call uintptr, errno unix.Errno, conditions ...Where) {
 	t.Helper()
 	install(t, filter(call, errno, conditions), allThreads)
 }
 
-// AnswerThread is Answer for the calling thread alone. The caller has locked its goroutine to the thread, and does
-// not unlock it, so that the thread ends with the goroutine.
+// AnswerThread is Answer for the calling thread only. The caller must lock its goroutine to the thread and never unlock
+// it, so that the thread ends with the goroutine.
 func AnswerThread(t testing.TB, call uintptr, errno unix.Errno, conditions ...Where) {
 	t.Helper()
 	install(t, filter(call, errno, conditions), 0)
@@ -38,7 +37,7 @@ func AnswerThread(t testing.TB, call uintptr, errno unix.Errno, conditions ...Wh
 func install(t testing.TB, program []unix.SockFilter, flags uintptr) {
 	t.Helper()
 	if slices.Contains([]string{"386", "s390x"}, runtime.GOARCH) || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skipf("seccomp: the filters are not written for %s", runtime.GOARCH)
+		t.Skipf("seccomp: the filters do not support %s", runtime.GOARCH)
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -50,7 +49,7 @@ func install(t testing.TB, program []unix.SockFilter, flags uintptr) {
 		}
 	}
 	if err != nil {
-		t.Skipf("seccomp: the system allows no filter: %v", err)
+		t.Skipf("seccomp: the system refuses a filter: %v", err)
 	}
 }
 
@@ -65,17 +64,21 @@ const (
 	argumentSize = 8
 )
 
-// filter returns the program that decides about each system call. A condition that does not hold jumps to the end.
+// filter returns the program that the kernel runs for each system call. If a condition does not hold, the program jumps
+// to its last instruction, which allows the call.
 func filter(call uintptr, errno unix.Errno, conditions []Where) []unix.SockFilter {
 	load := func(offset int) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(offset)}
 	}
 	jump := func(k uint32, ifEqual, ifNot int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: uint8(ifEqual), Jf: uint8(ifNot)}
+		return unix.SockFilter{
+			Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
+			K:    k, Jt: uint8(ifEqual), Jf: uint8(ifNot),
+		}
 	}
 	result := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
 
-	rest := 1 // the instructions from here to the last, which allows the call
+	rest := 1 // how many instructions lie between here and the last one
 	program := []unix.SockFilter{result(returnErrno | uint32(errno)), result(returnAllow)}
 	for _, c := range slices.Backward(conditions) {
 		condition := []unix.SockFilter{load(atArguments + argumentSize*c.Arg)}

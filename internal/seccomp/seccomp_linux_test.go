@@ -12,13 +12,14 @@ import (
 	"github.com/ephemera-go/ephemera/internal/seccomp"
 )
 
-// A call is refused where all conditions hold, and only there.
+// The kernel refuses a call only if all conditions hold.
 func TestAnswerLooksAtTheArguments(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
 	seccomp.Answer(t, unix.SYS_SOCKET, unix.EMLINK,
-		seccomp.Where{Arg: 0, Values: []uint32{unix.AF_UNIX, unix.AF_NETLINK}}, seccomp.Where{Arg: 1, Values: []uint32{unix.SOCK_DGRAM}})
+		seccomp.Where{Arg: 0, Values: []uint32{unix.AF_UNIX, unix.AF_NETLINK}},
+		seccomp.Where{Arg: 1, Values: []uint32{unix.SOCK_DGRAM}})
 	for _, c := range []struct {
 		family, kind int
 		want         error
@@ -34,7 +35,7 @@ func TestAnswerLooksAtTheArguments(t *testing.T) {
 	}
 }
 
-// A call that is answered with 0 does nothing.
+// A call that gets the answer 0 does nothing.
 func TestAnswerOfZeroDoesNothing(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -49,7 +50,7 @@ func TestAnswerOfZeroDoesNothing(t *testing.T) {
 	require.Zero(t, set)
 }
 
-// A filter of one thread does not concern the others.
+// The filter of one thread does not affect the others.
 func TestAnswerThreadIsForOneThread(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

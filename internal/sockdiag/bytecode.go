@@ -6,15 +6,13 @@ import (
 	"net/netip"
 )
 
-// The kernel filters sockets by a little program (INET_DIAG_REQ_BYTECODE;
-// net/ipv4/inet_diag.c: inet_diag_bc_audit, inet_diag_bc_run). An instruction
-// is a code, the distance to go when its test holds (yes: in practice its own
-// length, for the verifier walks the program by it), the distance to go when it
-// does not (no: forwards, onto an instruction), and operands. A socket is
-// accepted by a program that ends exactly at its end and rejected by a jump to
-// four bytes past it.
+// The kernel filters sockets with a small program (INET_DIAG_REQ_BYTECODE; inet_diag_bc_audit and inet_diag_bc_run in
+// net/ipv4/inet_diag.c). An instruction has a code, two distances, and operands. If its test holds, the kernel goes on
+// after the distance yes. That is the length of the instruction, because the verifier walks the program by it. If the
+// test does not hold, the kernel goes on after the distance no, which leads forwards to another instruction. The kernel
+// accepts a socket if the program arrives exactly at its end, and rejects it after a jump to four bytes past the end.
 const (
-	opJump        = 1 // INET_DIAG_BC_JMP: its test never holds
+	opJump        = 1 // INET_DIAG_BC_JMP: the test never holds
 	opLocalGE     = 2 // INET_DIAG_BC_S_GE
 	opLocalLE     = 3 // INET_DIAG_BC_S_LE
 	opRemoteGE    = 4 // INET_DIAG_BC_D_GE
@@ -25,14 +23,14 @@ const (
 	opHeader = 4 // struct inet_diag_bc_op
 	anyPort  = ^uint32(0)
 
-	// maxBytecode keeps the attribute within its 16-bit length.
+	// maxBytecode is the longest program whose attribute has a length of 16 bits.
 	maxBytecode = 1<<16 - 1 - 4 - attrHeader
 )
 
-// instruction is one test. Its operands do not depend on where it stands.
+// instruction is one test. Its operands do not depend on its position.
 type instruction struct {
 	code     byte
-	negated  bool // must not hold
+	negated  bool // the test must not hold
 	operands []byte
 }
 
@@ -46,11 +44,10 @@ func (i instruction) size() int {
 // alternative is a list of instructions that must all hold.
 type alternative []instruction
 
-// condition is a list of alternatives of which one must hold.
+// condition is a list of alternatives. At least one must hold.
 type condition []alternative
 
-// size is the length of the alternatives, each but the last followed by a jump
-// to the end of the condition.
+// size returns the length of the alternatives. A jump to the end of the condition follows each of them except the last.
 func (c condition) size() int {
 	n := (len(c) - 1) * opHeader
 	for _, a := range c {
@@ -61,8 +58,7 @@ func (c condition) size() int {
 	return n
 }
 
-// bytecode returns the program for what the Query says about the two ends; it
-// is empty when that is nothing.
+// bytecode returns the program for the conditions on the two ends. It is empty if there are none.
 func (q Query) bytecode() ([]byte, error) {
 	var conditions []condition
 	total := 0
@@ -78,8 +74,8 @@ func (q Query) bytecode() ([]byte, error) {
 		}
 	}
 	if total > maxBytecode {
-		return nil, fmt.Errorf("the filter needs %d bytes and the kernel takes %d: match fewer prefixes and port ranges",
-			total, maxBytecode)
+		return nil, fmt.Errorf("the filter is too long: match fewer prefixes and port ranges: "+
+			"it has %d bytes, the kernel accepts %d", total, maxBytecode)
 	}
 	code := make([]byte, 0, total)
 	for _, c := range conditions {
@@ -88,8 +84,7 @@ func (q Query) bytecode() ([]byte, error) {
 	return code, nil
 }
 
-// appendTo appends the instructions of c to a program that will be total bytes
-// long.
+// appendTo appends the instructions of c to a program whose final length is total bytes.
 func (c condition) appendTo(code []byte, total int) []byte {
 	end := len(code) + c.size()
 	for n, a := range c {
@@ -100,7 +95,7 @@ func (c condition) appendTo(code []byte, total int) []byte {
 		}
 		for _, i := range a {
 			if i.negated {
-				// yes reaches only 255 bytes, hence the jump.
+				// yes has one byte and reaches at most 255 bytes, so a jump is needed.
 				next := len(code) + i.size()
 				code = i.appendTo(code, next)
 				code = instruction{code: opJump}.appendTo(code, failed)
@@ -115,8 +110,7 @@ func (c condition) appendTo(code []byte, total int) []byte {
 	return code
 }
 
-// appendTo appends the one instruction, which goes to the offset no if its
-// test does not hold.
+// appendTo appends one instruction, which continues at the offset no if its test does not hold.
 func (i instruction) appendTo(code []byte, no int) []byte {
 	at := len(code)
 	code = append(code, i.code, byte(opHeader+len(i.operands)))
@@ -124,8 +118,8 @@ func (i instruction) appendTo(code []byte, no int) []byte {
 	return append(code, i.operands...)
 }
 
-// portCondition tests one port by equality in a host condition rather than by
-// the instructions for equality, which came with Linux 5.0 only.
+// portCondition tests a single port with a host condition, because Linux before 5.0 has no instruction that tests
+// whether ports are equal.
 func (m Match) portCondition(match, ge, le byte) condition {
 	var c condition
 	for _, r := range m.Ports {
@@ -156,7 +150,7 @@ func (m Match) prefixCondition(match byte) condition {
 	return c
 }
 
-// hostCondition is struct inet_diag_hostcond; the zero Prefix is any address.
+// hostCondition encodes a struct inet_diag_hostcond. The zero Prefix means any address.
 func hostCondition(p netip.Prefix, port uint32) []byte {
 	b := make([]byte, 0, 24)
 	switch {
@@ -171,7 +165,7 @@ func hostCondition(p netip.Prefix, port uint32) []byte {
 	return append(b, p.Addr().AsSlice()...)
 }
 
-// portOperand is the port of the comparisons: the "no" of a header of its own.
+// portOperand encodes the port of a comparison. It stands in the field no of a second instruction header.
 func portOperand(port uint16) []byte {
 	return binary.NativeEndian.AppendUint16([]byte{0, 0}, port)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// matches is the slow filter: what a Query means, in terms of Socket alone.
+// matches is the slow filter: it applies a Query to a Socket.
 func (q Query) matches(s Socket) bool {
 	return q.protocol() == s.Protocol &&
 		(q.Family == 0 || q.Family == s.Family) &&
@@ -29,13 +29,13 @@ func (m Match) matches(end netip.AddrPort) bool {
 	return address && port
 }
 
-// raw is an end as the kernel has it: an IPv6 socket's IPv4 address is mapped.
+// raw is an end as the kernel has it: an IPv6 socket has IPv4-mapped addresses.
 type raw struct {
 	addr netip.Addr
 	port uint16
 }
 
-// accepts runs a program the way inet_diag_bc_run does.
+// accepts runs a program as inet_diag_bc_run does.
 func accepts(t *testing.T, code []byte, local, remote raw) bool {
 	t.Helper()
 	at := 0
@@ -57,7 +57,7 @@ func accepts(t *testing.T, code []byte, local, remote raw) bool {
 		case opRemoteMatch:
 			holds = hostMatches(code[at+4:], remote)
 		default:
-			t.Fatalf("instruction %d at %d", code[at], at)
+			t.Fatalf("unknown instruction %d at %d", code[at], at)
 		}
 		if holds {
 			at += yes
@@ -101,13 +101,13 @@ func decodeAddrExact(b []byte, family Family) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// audit checks a program the way inet_diag_bc_audit does.
+// audit checks a program as inet_diag_bc_audit does.
 func audit(t *testing.T, code []byte) {
 	t.Helper()
 	starts := map[int]bool{len(code): true, len(code) + 4: true}
 	for at := 0; at < len(code); at += int(code[at+1]) {
 		starts[at] = true
-		require.GreaterOrEqual(t, code[at+1], byte(4), "an instruction of no length at %d", at)
+		require.GreaterOrEqual(t, code[at+1], byte(4), "an instruction without a length at %d", at)
 	}
 	for at := 0; at < len(code); {
 		smallest := 4
@@ -122,7 +122,7 @@ func audit(t *testing.T, code []byte) {
 			require.LessOrEqual(t, int(code[at+5]), 8*n)
 			smallest = 12 + n
 		default:
-			t.Fatalf("instruction %d at %d", code[at], at)
+			t.Fatalf("unknown instruction %d at %d", code[at], at)
 		}
 		yes, no := int(code[at+1]), int(binary.NativeEndian.Uint16(code[at+2:]))
 		require.Zero(t, yes&3)
@@ -136,8 +136,7 @@ func audit(t *testing.T, code []byte) {
 	}
 }
 
-// A program accepts exactly the sockets that its Query describes, and the
-// kernel's verifier lets it pass.
+// A program accepts exactly the sockets that match the Query, and the kernel's verifier accepts the program.
 func TestBytecodeMeansTheQuery(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	addrs := []netip.Addr{
@@ -188,14 +187,14 @@ func TestBytecodeMeansTheQuery(t *testing.T) {
 	require.Greater(t, rejected, 1000)
 }
 
-// A Query without ends needs no program, so that the kernel runs none.
+// A Query without conditions on the ends needs no program.
 func TestZeroMatchHasNoBytecode(t *testing.T) {
 	code, err := Query{States: StatesOf(TimeWait)}.bytecode()
 	require.NoError(t, err)
 	require.Empty(t, code)
 }
 
-// A filter beyond what the attribute can hold is an error, not a filter cut short.
+// A filter that is too long for the attribute is an error. It is not cut off.
 func TestBytecodeTooLong(t *testing.T) {
 	var m Match
 	for p := range uint16(4000) {
@@ -209,7 +208,7 @@ func TestBytecodeTooLong(t *testing.T) {
 	require.ErrorContains(t, err, "fewer")
 }
 
-// A Query that can mean nothing says what is wrong with it, and once.
+// An invalid Query yields exactly one error, which says what is wrong.
 func TestQueryErrors(t *testing.T) {
 	for _, c := range []struct {
 		query Query
@@ -230,7 +229,7 @@ func TestQueryErrors(t *testing.T) {
 	}
 }
 
-// At takes what is absent from an end as "any", and an IPv4-mapped address as IPv4.
+// In At, a missing address or port means any, and an IPv4-mapped address means the IPv4 address.
 func TestAt(t *testing.T) {
 	require.Zero(t, At(netip.AddrPort{}))
 	require.Equal(t, Match{Ports: []PortRange{{First: 443}}}, At(netip.AddrPortFrom(netip.Addr{}, 443)))
@@ -238,7 +237,7 @@ func TestAt(t *testing.T) {
 		At(netip.MustParseAddrPort("[::ffff:10.0.0.1]:0")))
 }
 
-// Where no IPv4 address can match, the IPv4 tables are not walked.
+// If no IPv4 address can match, All does not walk the IPv4 tables.
 func TestFamiliesToWalk(t *testing.T) {
 	v4, v6 := At(netip.MustParseAddrPort("127.0.0.1:0")), At(netip.MustParseAddrPort("[::1]:0"))
 	for _, c := range []struct {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The numbers of include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
-// Integers are in the host's byte order, ports and addresses in the network's.
+// The constants of include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h. Integers are in the host's byte order,
+// ports and addresses in the network's.
 const (
 	messageHeader  = 16 // struct nlmsghdr
 	attrHeader     = 4  // struct nlattr
@@ -18,7 +18,7 @@ const (
 
 	typeError       = 2  // NLMSG_ERROR
 	typeDone        = 3  // NLMSG_DONE
-	typeTCPDiag     = 18 // TCPDIAG_GETSOCK: the older question, for both families at once
+	typeTCPDiag     = 18 // TCPDIAG_GETSOCK: the older request, for both families at once
 	typeSockDiag    = 20 // SOCK_DIAG_BY_FAMILY
 	flagRequest     = 0x1
 	flagInterrupted = 0x10  // NLM_F_DUMP_INTR
@@ -29,11 +29,10 @@ const (
 	alignment       = 4
 )
 
-// bothFamilies asks for IPv4 and IPv6 sockets in one walk. Only TCP has that.
+// bothFamilies asks for IPv4 and IPv6 sockets in one walk. The kernel supports that for TCP only.
 const bothFamilies Family = 0
 
-// appendDump appends the message that asks for every socket of one family, or of
-// both, that matches q.
+// appendDump appends the request for every socket that matches q, of one family or of both.
 func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
 	code, err := q.bytecode()
 	if err != nil {
@@ -69,8 +68,7 @@ func appendDump(b []byte, q Query, family Family, seq uint32) ([]byte, error) {
 	return b, nil
 }
 
-// appendLookup appends the message that asks for the one socket. x must have been
-// through plain.
+// appendLookup appends the request for one socket. x must come from plain.
 func appendLookup(b []byte, x Exact, seq uint32) []byte {
 	family := IPv4
 	if x.Local.Addr().Is6() {
@@ -78,7 +76,7 @@ func appendLookup(b []byte, x Exact, seq uint32) []byte {
 	}
 	first, second := x.Local, x.Remote
 	if x.Protocol == UDP {
-		// udp_dump_one takes them the other way round, "for historical reasons".
+		// udp_dump_one expects them in the other order, "for historical reasons".
 		first, second = second, first
 	}
 	b = appendHeader(b, messageHeader+requestSize, typeSockDiag, flagRequest, seq)
@@ -101,8 +99,7 @@ func appendHeader(b []byte, size int, kind, flags uint16, seq uint32) []byte {
 	return binary.NativeEndian.AppendUint32(b, 0) // to the kernel
 }
 
-// appendAddr appends an address in the 16 bytes that it has in a sockid, IPv4 in
-// the first four.
+// appendAddr appends an address as the 16 bytes of a sockid. IPv4 takes the first four.
 func appendAddr(b []byte, a netip.Addr) []byte {
 	if a.Is4() {
 		four := a.As4()
@@ -123,7 +120,8 @@ type message struct {
 // nextMessage splits the first message off a datagram.
 func nextMessage(b []byte) (m message, rest []byte, err error) {
 	if len(b) < messageHeader {
-		return m, nil, fmt.Errorf("the kernel's answer ends within a header: %d bytes left of %d", len(b), messageHeader)
+		return m, nil, fmt.Errorf("the kernel's answer ends within a header: %d bytes left of %d",
+			len(b), messageHeader)
 	}
 	size := binary.NativeEndian.Uint32(b)
 	if size < messageHeader || uint64(size) > uint64(len(b)) {
@@ -139,8 +137,8 @@ func nextMessage(b []byte) (m message, rest []byte, err error) {
 	return m, b[min(aligned, len(b)):], nil
 }
 
-// errno returns the error number of an NLMSG_ERROR or NLMSG_DONE, 0 for success.
-// A message without one is a success: old kernels end a dump so.
+// errno returns the error number of an NLMSG_ERROR or NLMSG_DONE, or 0 for success. A message without a number is a
+// success, because old kernels end a dump like that.
 func (m message) errno() int {
 	if len(m.payload) < 4 {
 		return 0
@@ -148,11 +146,11 @@ func (m message) errno() int {
 	return -int(int32(binary.NativeEndian.Uint32(m.payload)))
 }
 
-// decodeSocket decodes struct inet_diag_msg, which does not name its protocol.
-// The attributes that may follow are skipped.
+// decodeSocket decodes a struct inet_diag_msg, which does not name its protocol. It skips the attributes that may
+// follow.
 func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 	if len(b) < replySize {
-		return Socket{}, fmt.Errorf("the kernel's answer describes a socket in %d bytes of %d", len(b), replySize)
+		return Socket{}, fmt.Errorf("the kernel's answer about a socket is cut off: %d bytes of %d", len(b), replySize)
 	}
 	s := Socket{
 		Protocol: protocol,
@@ -166,7 +164,7 @@ func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 	local, ok := decodeAddr(b[8:24], s.Family)
 	remote, _ := decodeAddr(b[24:40], s.Family)
 	if !ok {
-		return Socket{}, fmt.Errorf("the kernel's answer describes a socket of %s, which was not asked for", s.Family)
+		return Socket{}, fmt.Errorf("the kernel's answer has a socket of the wrong family: %s", s.Family)
 	}
 	s.Local = netip.AddrPortFrom(local, binary.BigEndian.Uint16(b[4:]))
 	s.Remote = netip.AddrPortFrom(remote, binary.BigEndian.Uint16(b[6:]))
@@ -176,7 +174,7 @@ func decodeSocket(b []byte, protocol Protocol) (Socket, error) {
 	return s, nil
 }
 
-// decodeCookie returns the cookie of an inet_diag_msg: its lower half comes first.
+// decodeCookie returns the cookie of an inet_diag_msg. Its lower half comes first.
 func decodeCookie(b []byte) uint64 {
 	return uint64(binary.NativeEndian.Uint32(b[44:])) | uint64(binary.NativeEndian.Uint32(b[48:]))<<32
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Answers of Linux 6.18 (x86-64) to question 7, byte for byte.
+// The answers of Linux 6.18 (x86-64) to request 7, byte for byte.
 const (
 	answerEstablished = "7c0000001400020007000000a701000002010200c59eb6657f000001000000000000000000000000" +
 		"7f00000100000000000000000000000000000000a946010000000000943a0000000000000000000000000000" +
@@ -38,11 +38,11 @@ func fromHex(s string) []byte {
 
 func skipUnlessLittleEndian(t *testing.T) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the recorded messages are those of a little-endian host")
+		t.Skip("the recorded messages are from a little-endian host")
 	}
 }
 
-// What the kernel said decodes to what it meant.
+// Recorded answers of the kernel decode to the right sockets.
 func TestDecodeRealAnswers(t *testing.T) {
 	skipUnlessLittleEndian(t)
 	end := netip.MustParseAddrPort
@@ -88,7 +88,7 @@ func TestDecodeRealAnswers(t *testing.T) {
 	require.Equal(t, 2, m.errno())
 }
 
-// A request says in the kernel's form what the Query says.
+// A request has the conditions of the Query in the form of the kernel.
 func TestDumpRequest(t *testing.T) {
 	q := Query{Protocol: UDP, States: StatesOf(Established, Close), Remote: At(netip.MustParseAddrPort("127.0.0.1:53"))}
 	b, err := appendDump([]byte{1, 2, 3, 4}, q, IPv6, 99)
@@ -110,7 +110,7 @@ func TestDumpRequest(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, code, attr[attrHeader:])
 
-	// For both families at once it is the older form, which is four bytes longer.
+	// The request for both families at once is the older one, which is four bytes longer.
 	old, err := appendDump(nil, Query{States: q.States, Remote: q.Remote}, bothFamilies, 99)
 	require.NoError(t, err)
 	m, rest, err = nextMessage(old)
@@ -127,8 +127,8 @@ func TestDumpRequest(t *testing.T) {
 	require.Equal(t, uint32(everyState), binary.NativeEndian.Uint32(b[messageHeader+4:]))
 }
 
-// A lookup carries both ends in the network's byte order, the local one first
-// for TCP and last for UDP, and no cookie.
+// The request of a look-up has both ends in network byte order and no cookie. The local end comes first for TCP, and
+// last for UDP.
 func TestLookupRequest(t *testing.T) {
 	for _, ends := range [][2]string{
 		{"10.1.2.3:258", "10.4.5.6:443"},
@@ -136,7 +136,9 @@ func TestLookupRequest(t *testing.T) {
 	} {
 		local, remote := netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1])
 		for _, protocol := range []Protocol{TCP, UDP} {
-			m, rest, err := nextMessage(appendLookup(nil, Exact{Protocol: protocol, Local: local, Remote: remote, Device: 7}, 5))
+			m, rest, err := nextMessage(appendLookup(nil, Exact{
+				Protocol: protocol, Local: local, Remote: remote, Device: 7,
+			}, 5))
 			require.NoError(t, err)
 			require.Empty(t, rest)
 			require.Equal(t, uint16(flagRequest), m.flags)
@@ -145,7 +147,7 @@ func TestLookupRequest(t *testing.T) {
 			require.Equal(t, noCookie, binary.NativeEndian.Uint32(m.payload[48:]))
 			require.Equal(t, noCookie, binary.NativeEndian.Uint32(m.payload[52:]))
 
-			// The ends lie in the request as in an answer, four bytes further on.
+			// The ends are in the request as in an answer, but four bytes later.
 			answer := make([]byte, replySize)
 			answer[0] = m.payload[0]
 			copy(answer[4:], m.payload[8:])
@@ -161,7 +163,7 @@ func TestLookupRequest(t *testing.T) {
 	}
 }
 
-// Answers that are cut short or lie about their length are errors.
+// An answer that is cut off, or that has a wrong length, is an error.
 func TestMalformedAnswers(t *testing.T) {
 	skipUnlessLittleEndian(t)
 	whole := fromHex(answerEstablished)
@@ -183,7 +185,7 @@ func TestMalformedAnswers(t *testing.T) {
 	require.ErrorContains(t, err, "family 0")
 }
 
-// No bytes make the codec panic, loop, or invent an address that is still mapped.
+// The codec never panics, never loops, and never returns an IPv4-mapped address, for any bytes.
 func FuzzDatagram(f *testing.F) {
 	for _, seed := range []string{
 		answerEstablished, answerTimeWait, answerIPv6, answerMapped, answerDone, answerENOENT,

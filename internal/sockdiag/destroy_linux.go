@@ -15,55 +15,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// destroyGroups are the multicast groups SKNLGRP_INET_*_DESTROY and SKNLGRP_INET6_*_DESTROY of
-// include/uapi/linux/sock_diag.h, as a mask for bind(2).
+// destroyGroups has the multicast groups SKNLGRP_INET_*_DESTROY and SKNLGRP_INET6_*_DESTROY of
+// include/uapi/linux/sock_diag.h, as masks for bind(2).
 var destroyGroups = map[Protocol]uint32{
 	TCP: 1<<0 | 1<<2,
 	UDP: 1<<1 | 1<<3,
 }
 
 const (
-	// destroyBuffer is the receive buffer that Watch asks for: some 4,000 messages. Without privilege the kernel grants
-	// twice net.core.rmem_max, which holds some hundred.
+	// destroyBuffer is the size of the receive buffer that Watch asks for. It holds about 4,000 messages. Without
+	// privilege the kernel grants twice net.core.rmem_max, which holds a few hundred.
 	destroyBuffer = 4 << 20
 
-	// destroyMessage holds any message about one socket. They are of some 500 bytes, and grow with struct tcp_info.
+	// destroyMessage holds any message about one socket. A message has about 500 bytes, and grows with struct tcp_info.
 	destroyMessage = 4 << 10
 
 	// destroyBatch is how many messages Next reads before it returns, so that its caller can do other things.
 	destroyBatch = 256
 
-	// destroyCheck is how often a Next that waits looks whether its socket is still there. The runtime does not learn
-	// that a descriptor was closed behind its back.
+	// destroyCheck is how often a waiting Next checks that its socket still exists. The runtime does not notice if
+	// other code closes the descriptor.
 	destroyCheck = time.Second
 )
 
-// Watcher hears from the kernel of each socket that is destroyed, and asks it which sockets there are. Both concern the
-// network namespace of the thread that called Watch, whichever thread uses the Watcher.
+// Watcher receives a message from the kernel for each socket that is destroyed. It also finds and lists sockets. It
+// works in the network namespace of the thread that called Watch, even if another thread uses it.
 //
-// A socket is destroyed when all who have it have closed it, and it has nothing left to do. One that lingers in
-// FIN_WAIT_1 is not destroyed yet. One that left TIME_WAIT behind is. The message comes when the socket is in no
-// table any more, and its TIME_WAIT is.
+// The kernel destroys a socket when every process has closed it and it has nothing left to do. A socket in FIN_WAIT_1
+// is not destroyed yet. A socket that has left an entry in TIME_WAIT is destroyed. When the message comes, the socket
+// itself is in no table any more, and its TIME_WAIT entry is in the table.
 //
-// A Watcher comes from Watch and must not be copied. Stop may be called at any time, the other methods by one goroutine
-// at a time.
+// Create a Watcher with Watch. It must not be copied. Any goroutine may call Stop at any time. Only one goroutine at a
+// time may call the other methods.
 type Watcher struct {
-	events   *os.File // the netlink socket of the multicast groups, for the runtime to wait for
+	events   *os.File // the netlink socket of the multicast groups, which the runtime can wait for
 	raw      syscall.RawConn
-	self     uint64    // its cookie, and
-	checked  time.Time // when it was last seen to be that
+	self     uint64    // the cookie of events
+	checked  time.Time // when the descriptor last had this cookie
 	stopped  atomic.Bool
-	draining bool // messages were lost, and more wait
+	draining bool // messages were lost, and more are in the queue
 	buf      []byte
 	asks     *conn
 }
 
-// Watch starts to listen: Next tells of the sockets of these protocols that are destroyed from now on. No protocol
-// means TCP. The receive buffer has that many bytes, or the usual size if it is 0. It needs no privilege.
+// Watch returns a Watcher for the sockets of these protocols that are destroyed from now on. No protocol means TCP.
+// buffer is the value of SO_RCVBUF in bytes; 0 asks for 4 MiB. Watch needs no privilege.
 //
-// The error Is [errors.ErrUnsupported] if the kernel has no sock_diag for one of the protocols. Else it is a
-// syscall.Errno, or says that the runtime cannot wait for the socket (epoll_ctl fails where a user has too many
-// watches).
+// The error Is [errors.ErrUnsupported] if the kernel has no sock_diag for one of the protocols. Any other error is a
+// syscall.Errno, or says that the runtime cannot wait for the socket, because epoll_ctl(2) fails if a user has too many
+// watches.
 func Watch(buffer int, protocols ...Protocol) (*Watcher, error) {
 	if len(protocols) == 0 {
 		protocols = []Protocol{TCP}
@@ -111,7 +111,7 @@ func listenDestroyed(buffer int, groups uint32) (fd int, err error) {
 	return fd, nil
 }
 
-// open takes over fd.
+// open makes fd the socket of w. Close then closes it.
 func (w *Watcher) open(fd int, protocols []Protocol) (err error) {
 	if w.events, err = pollable(fd); err != nil {
 		return err
@@ -125,8 +125,8 @@ func (w *Watcher) open(fd int, protocols []Protocol) (err error) {
 	if w.asks, err = open(walkBuffer); err != nil {
 		return err
 	}
-	// A kernel without the diag module of a protocol accepts the bind and stays silent. A question that no socket
-	// matches gets an error from it.
+	// A kernel without the diag module of a protocol accepts the bind, and never sends a message. It answers a query
+	// with an error, so query something that matches no socket.
 	for _, p := range protocols {
 		q := Query{Protocol: p, States: StatesOf(Listen), Local: Match{Ports: []PortRange{{First: 0}}}}
 		for _, err := range w.All(q) {
@@ -138,8 +138,8 @@ func (w *Watcher) open(fd int, protocols []Protocol) (err error) {
 	return nil
 }
 
-// pollable returns fd as a file that the runtime can wait for. If epoll_ctl(2) fails, os.NewFile says nothing, and
-// makes the file one that blocks.
+// pollable returns fd as a file that the runtime can wait for. If epoll_ctl(2) fails, os.NewFile reports no error and
+// returns a blocking file.
 func pollable(fd int) (*os.File, error) {
 	f := os.NewFile(uintptr(fd), "sock_diag")
 	if err := f.SetReadDeadline(time.Time{}); err != nil {
@@ -150,8 +150,8 @@ func pollable(fd int) (*os.File, error) {
 	return f, nil
 }
 
-// socketCookie returns what no other socket ever has, 0 if the kernel does not tell (Linux 4.12 does). The error says
-// that fd is no socket.
+// socketCookie returns the cookie of a socket, which no other socket ever has. It is 0 on kernels before Linux 4.12. An
+// error means that fd is not a socket.
 func socketCookie(fd int) (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
@@ -160,7 +160,7 @@ func socketCookie(fd int) (uint64, error) {
 	return cookie, os.NewSyscallError("getsockopt SO_COOKIE", err)
 }
 
-// unsupportedBy marks an error by which a kernel says that it has no sock_diag as one that Is errors.ErrUnsupported.
+// unsupportedBy makes err one that Is errors.ErrUnsupported, if it means that the kernel has no sock_diag.
 func unsupportedBy(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return errors.Join(err, errors.ErrUnsupported)
@@ -168,18 +168,17 @@ func unsupportedBy(err error) error {
 	return err
 }
 
-// Namespace returns the number of the Watcher's network namespace, 0 if the kernel does not tell.
+// Namespace returns the number of the Watcher's network namespace, or 0 if the kernel does not support SO_NETNS_COOKIE.
 func (w *Watcher) Namespace() uint64 { return w.asks.cookie() }
 
 // Next waits until sockets are destroyed, Stop is called or the timeout is over. It calls each with the cookie of every
-// socket that the kernel told of. Cookies are unique over both protocols.
+// destroyed socket. Cookies are unique over both protocols.
 //
-// If lost, the receive buffer has overflowed, and messages are missing: some from before the overflow, and all until
-// the buffer was emptied, which Next has done. The answers to all questions from then on are right.
+// If lost is true, the receive buffer has overflowed, and messages are missing, also some from before the overflow.
+// Next has emptied the buffer. All and Find return the truth from now on.
 //
-// The error is [os.ErrClosed] once Stop was called. Any other error means that the Watcher is broken and hears
-// nothing any more, because its descriptor was closed or replaced by somebody else: Next finds that within a
-// second.
+// The error is [os.ErrClosed] after a call of Stop. Any other error means that the Watcher is broken and receives no
+// more messages, because other code closed or replaced its descriptor. Next notices that within a second.
 func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bool, err error) {
 	end := time.Now().Add(timeout)
 	for {
@@ -204,14 +203,14 @@ func (w *Watcher) Next(timeout time.Duration, each func(cookie uint64)) (lost bo
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return lost, w.closedOr(err)
 		case last:
-			// The deadline may have passed before the socket was read.
+			// The deadline may have passed before Read read the socket.
 			err = w.raw.Control(func(fd uintptr) { lost, _, failed = w.read(int(fd), each) })
 			return lost, cmp.Or(failed, w.closedOr(err))
 		}
 	}
 }
 
-// closedOr returns err, or os.ErrClosed if it comes from Stop.
+// closedOr returns err, or os.ErrClosed if Stop caused it.
 func (w *Watcher) closedOr(err error) error {
 	if err != nil && w.stopped.Load() {
 		return os.ErrClosed
@@ -219,14 +218,14 @@ func (w *Watcher) closedOr(err error) error {
 	return err
 }
 
-// read reads what is there, at most a batch. It is done unless there was nothing.
+// read reads the messages in the queue, at most destroyBatch. It is done unless the queue was empty.
 func (w *Watcher) read(fd int, each func(cookie uint64)) (lost, done bool, err error) {
 	if now := time.Now(); now.Sub(w.checked) >= destroyCheck {
 		switch self, err := socketCookie(fd); {
 		case err != nil:
 			return false, true, err
 		case self != w.self:
-			return false, true, errors.New("the descriptor is another socket's")
+			return false, true, errors.New("the descriptor now belongs to another socket")
 		}
 		w.checked = now
 	}
@@ -239,7 +238,7 @@ func (w *Watcher) read(fd int, each func(cookie uint64)) (lost, done bool, err e
 			return lost, lost || n > 0, nil
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOBUFS):
-			// Until the queue is empty the kernel drops every further message, and does not say so again
+			// The kernel now drops every message until the queue is empty, and reports that only once
 			// (NETLINK_S_CONGESTED in net/netlink/af_netlink.c).
 			w.draining = true
 		case err != nil:
@@ -252,8 +251,7 @@ func (w *Watcher) read(fd int, each func(cookie uint64)) (lost, done bool, err e
 	return false, true, nil
 }
 
-// eachDestroyed calls each for the sockets of one datagram. Messages that do not decode are of another kind, and are
-// skipped.
+// eachDestroyed calls each for the sockets of one datagram. It skips messages of any other kind.
 func eachDestroyed(datagram []byte, each func(cookie uint64)) {
 	for len(datagram) > 0 {
 		m, rest, err := nextMessage(datagram)
@@ -267,8 +265,8 @@ func eachDestroyed(datagram []byte, each func(cookie uint64)) {
 	}
 }
 
-// All is Query.All in the network namespace of the Watcher. To stop early is not cheap here: the rest of the answer is
-// read all the same, because the netlink socket stays open.
+// All is Query.All in the network namespace of the Watcher. It is not cheap to stop early: All reads the rest of the
+// answer anyway, because the netlink socket stays open.
 func (w *Watcher) All(q Query) iter.Seq2[Socket, error] { return q.all(w.walk) }
 
 func (w *Watcher) walk(q Query, families []Family, each func(Socket) bool, interrupted *bool) error {
@@ -288,16 +286,16 @@ func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
 	return w.Find(Exact{Local: local, Remote: remote})
 }
 
-// Find is Exact.Lookup on a netlink socket of the Watcher's own, in its network namespace: x.Namespace does not matter.
+// Find is Exact.Lookup in the network namespace of the Watcher. It ignores x.Namespace.
 func (w *Watcher) Find(x Exact) (Socket, bool, error) { return x.lookup(w.asks.find) }
 
-// Stop makes Next return, now and ever after.
+// Stop makes the current Next and every later one return.
 func (w *Watcher) Stop() {
 	w.stopped.Store(true)
 	_ = w.events.Close()
 }
 
-// Close frees what the Watcher has. Nothing may use it any more.
+// Close stops the Watcher and closes its descriptors. No method may be called after it.
 func (w *Watcher) Close() {
 	if w.events != nil {
 		w.Stop()

@@ -13,7 +13,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// inTime bounds how long a test waits for what must come about.
+// inTime is how long a test waits for something that must happen.
 const inTime = 20 * time.Second
 
 func watch(t *testing.T, buffer int, protocols ...Protocol) *Watcher {
@@ -33,8 +33,8 @@ func newSocket(t *testing.T, family int) (fd int, cookie uint64) {
 	return fd, cookie
 }
 
-// A dump names a socket by the cookie that SO_COOKIE gives, and so what is left of it in TIME_WAIT, which is told
-// apart.
+// A dump names a socket by its SO_COOKIE. The entry in TIME_WAIT keeps the cookie, and IsLeftOver tells it from the
+// socket.
 func TestCookieIsThatOfTheSocket(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -77,7 +77,7 @@ func TestCookieIsThatOfTheSocket(t *testing.T) {
 	require.Equal(t, cookie, s.Cookie)
 }
 
-// A Watcher hears of each socket of its network, of both families, whatever it was used for, once it is closed.
+// A Watcher receives a message for each closed socket of its network, of both families and after any use.
 func TestWatcherHearsOfEachSocket(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -94,7 +94,7 @@ func TestWatcherHearsOfEachSocket(t *testing.T) {
 			defer func() { _ = unix.Close(other) }()
 		}
 	}
-	heard := func(cookie uint64) { require.Fail(t, "one that is open was told of") }
+	heard := func(cookie uint64) { require.Fail(t, "a message about an open socket") }
 	lost, err := w.Next(10*time.Millisecond, heard)
 	require.NoError(t, err)
 	require.False(t, lost)
@@ -115,7 +115,8 @@ func TestWatcherHearsOfEachSocket(t *testing.T) {
 	}
 }
 
-// A Watcher hears of every socket or says that it lost some, and after that it again hears of every one.
+// A Watcher receives a message for every socket, or reports that it lost some. After that it receives every message
+// again.
 func TestWatcherSaysWhatItLost(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -132,7 +133,7 @@ func TestWatcherSaysWhatItLost(t *testing.T) {
 		}
 		lost := false
 		for end := time.Now().Add(inTime); len(closed) > 0 && !lost; {
-			require.True(t, time.Now().Before(end), "%d of which nothing is heard", len(closed))
+			require.True(t, time.Now().Before(end), "no message about %d sockets", len(closed))
 			var err error
 			lost, err = w.Next(time.Second, func(cookie uint64) { delete(closed, cookie) })
 			require.NoError(t, err)
@@ -143,7 +144,7 @@ func TestWatcherSaysWhatItLost(t *testing.T) {
 	}
 }
 
-// Stop ends the Next that waits and all that follow; before it, Next ends with its time.
+// Without Stop, Next returns after the timeout. Stop ends the waiting Next and all later ones.
 func TestWatcherStops(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -159,7 +160,7 @@ func TestWatcherStops(t *testing.T) {
 	}
 }
 
-// A Watcher answers as the package does.
+// The look-ups and lists of a Watcher have the same results as those of the package.
 func TestWatcherAsks(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -183,7 +184,7 @@ func TestWatcherAsks(t *testing.T) {
 	}
 }
 
-// What a message is of that is cut short, or of something else, is told to nobody.
+// eachDestroyed ignores messages that are cut off or of another kind.
 func TestDestroyedOfADatagram(t *testing.T) {
 	skipUnlessLittleEndian(t)
 	both := fromHex(answerEstablished + answerDone + answerIPv6)

@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// Watcher is for Linux.
+// Watcher works on Linux only.
 type Watcher struct{}
 
-// Watch is for Linux.
+// Watch fails: only Linux has sock_diag.
 func Watch(int, ...Protocol) (*Watcher, error) { return nil, unsupported() }
 
-// Namespace is for Linux.
+// Namespace returns 0.
 func (w *Watcher) Namespace() uint64 { return 0 }
 
-// Next is for Linux.
+// Next fails.
 func (w *Watcher) Next(time.Duration, func(cookie uint64)) (lost bool, err error) {
 	return false, unsupported()
 }
 
-// All is for Linux.
+// All yields an error.
 func (w *Watcher) All(q Query) iter.Seq2[Socket, error] { return q.all(walk) }
 
-// Lookup is for Linux.
+// Lookup fails.
 func (w *Watcher) Lookup(local, remote netip.AddrPort) (Socket, bool, error) {
 	return Socket{}, false, unsupported()
 }
 
-// Find is for Linux.
+// Find fails.
 func (w *Watcher) Find(Exact) (Socket, bool, error) { return Socket{}, false, unsupported() }
 
-// Stop is for Linux.
+// Stop does nothing.
 func (w *Watcher) Stop() {}
 
-// Close is for Linux.
+// Close does nothing.
 func (w *Watcher) Close() {}

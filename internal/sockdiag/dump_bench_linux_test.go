@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkDump measures a dump of the sockets towards one destination, with none of them or 28,000 in TIME_WAIT, and
-// others towards other destinations. It needs the privilege to make a network namespace.
+// BenchmarkDump measures a dump of the sockets towards one destination, with and without matching sockets (TCP in
+// TIME_WAIT, UDP connected) and others towards other destinations. It needs the privilege to make a network namespace.
 func BenchmarkDump(b *testing.B) {
 	for _, c := range []struct {
 		protocol         Protocol
@@ -76,7 +76,7 @@ func waits(b *testing.B, dst netip.AddrPort, n int) {
 	}
 }
 
-// connected connects n UDP sockets to dst, and leaves them open until the end of the benchmark.
+// connected connects n UDP sockets to dst, which stay open until the benchmark ends.
 func connected(b *testing.B, dst netip.AddrPort, n int) {
 	b.Helper()
 	for port := range n {

@@ -17,9 +17,9 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// fixture is a handful of sockets that do not change while the kernel is asked.
+// fixture is a few sockets that do not change during a query.
 type fixture struct {
-	ports []uint16 // the listeners', by which its sockets are told from others'
+	ports []uint16 // of the listeners; they tell its sockets from others
 	pairs [][2]netip.AddrPort
 	waits [][2]netip.AddrPort // in TIME_WAIT
 	bound netip.AddrPort      // not connected
@@ -63,7 +63,7 @@ func newFixture(t *testing.T) *fixture {
 	name, err := unix.Getsockname(fd)
 	require.NoError(t, err)
 	f.bound = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.77"), uint16(name.(*unix.SockaddrInet4).Port))
-	// The last ACK of a close may be on its way.
+	// The last ACK of a close may still be on its way.
 	require.Eventually(t, func() bool {
 		for _, w := range f.waits {
 			s, found, err := Lookup(TCP, w[0], w[1])
@@ -93,8 +93,7 @@ func tupleOf(c net.Conn) [2]netip.AddrPort {
 	return [2]netip.AddrPort{plain(local), plain(remote)}
 }
 
-// list returns what a Query yields of the fixture, less what changes with time,
-// in order.
+// list returns the sockets of the fixture that a Query yields, in order, without the fields that change with time.
 func list(t *testing.T, q Query, keep func(Socket) bool) []Socket {
 	t.Helper()
 	var list []Socket
@@ -114,11 +113,10 @@ func list(t *testing.T, q Query, keep func(Socket) bool) []Socket {
 	return list
 }
 
-// Each condition, applied by the kernel, finds exactly what the slow filter
-// finds in a list of everything.
+// The kernel finds exactly the sockets that the slow filter finds in a list of everything, for each condition.
 func TestKernelFiltersAsTheSlowFilter(t *testing.T) {
-	// On a host with a million sockets of others, two dozen full lists would take
-	// longer than TIME_WAIT lasts.
+	// In a private network, because on a host with a million other sockets, two dozen full lists would take longer than
+	// TIME_WAIT.
 	if !netns.Isolate(t) {
 		return
 	}
@@ -172,20 +170,20 @@ func TestKernelFiltersAsTheSlowFilter(t *testing.T) {
 					want = append(want, s)
 				}
 			}
-			// What the kernel sends beyond the fixture must match too: no filter in Go.
+			// Sockets outside the fixture must match too, because there is no filter in Go.
 			got := list(t, q, func(s Socket) bool {
 				require.True(t, q.matches(s), "%+v", s)
 				return true
 			})
 			require.Equal(t, want, got)
 			if name != "destination and no one" {
-				require.NotEmpty(t, want, "the case tests nothing")
+				require.NotEmpty(t, want, "this case tests nothing")
 			}
 		})
 	}
 }
 
-// An established pair, a listener and a TIME_WAIT socket are told as they are.
+// The fields of an established pair, a listener and a socket in TIME_WAIT are right.
 func TestSocketFields(t *testing.T) {
 	f := newFixture(t)
 	for _, p := range f.pairs {
@@ -220,7 +218,7 @@ func TestSocketFields(t *testing.T) {
 	}
 }
 
-// Lookup never takes a listener, or another socket of the port, for the tuple.
+// Lookup never returns a listener, or another socket of the same port, instead of the socket with the tuple.
 func TestLookupIsExact(t *testing.T) {
 	f := newFixture(t)
 	server := f.pairs[1]
@@ -235,7 +233,7 @@ func TestLookupIsExact(t *testing.T) {
 	_, found, err := Lookup(TCP, netip.MustParseAddrPort("127.0.0.1:1"), netip.AddrPort{})
 	require.NoError(t, err)
 	require.False(t, found)
-	// Mapped addresses mean the IPv4 ones.
+	// IPv4-mapped addresses mean the IPv4 addresses.
 	_, found, err = Lookup(TCP, mapped(server[0]), mapped(server[1]))
 	require.NoError(t, err)
 	require.True(t, found)
@@ -252,8 +250,7 @@ func mapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
 }
 
-// UDP sockets are found by their tuple, connected or not, in the order of ends
-// that holds for TCP.
+// Lookup finds UDP sockets by their tuple, connected or not. The ends have the same order as for TCP.
 func TestUDP(t *testing.T) {
 	for _, loopback := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(loopback, func(t *testing.T) {
@@ -287,21 +284,20 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// A TCP socket that is only bound is listed when asked for by name.
+// All lists a TCP socket that is only bound, if the Query asks for BoundInactive.
 func TestBoundInactive(t *testing.T) {
 	f := newFixture(t)
 	isIt := func(s Socket) bool { return s.Local == f.bound }
 	require.Empty(t, list(t, Query{Local: At(f.bound)}, isIt))
 	got := list(t, Query{Local: At(f.bound), States: StatesOf(BoundInactive)}, isIt)
 	if len(got) == 0 {
-		t.Skip("this kernel does not list sockets that are only bound (Linux 6.8 does)")
+		t.Skip("this kernel does not list sockets that are only bound: it needs Linux 6.8")
 	}
 	require.Len(t, got, 1)
 	require.Equal(t, Close, got[0].State)
 }
 
-// More sockets than one datagram holds arrive, each once, and the sequence can be
-// left early and used again.
+// All yields more sockets than one datagram has, each once. A consumer can stop early and use the sequence again.
 func TestManyDatagrams(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -335,7 +331,7 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-// What the kernel refuses is an error that names the number.
+// A request that the kernel refuses is an error with the error number.
 func TestKernelRefusal(t *testing.T) {
 	c, err := open(lookupBuffer)
 	require.NoError(t, err)
@@ -350,7 +346,7 @@ func TestKernelRefusal(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EINVAL)
 }
 
-// A datagram that does not fit is an error, not a shorter list.
+// A datagram that does not fit into the buffer is an error, not a shorter list.
 func TestTruncatedDatagram(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -366,7 +362,7 @@ func TestTruncatedDatagram(t *testing.T) {
 	require.ErrorContains(t, err, "does not fit")
 }
 
-// Questions may be asked by several goroutines at once.
+// Several goroutines may ask at the same time.
 func TestConcurrentQuestions(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -9,12 +9,12 @@ import (
 )
 
 func unsupported() error {
-	return fmt.Errorf("only Linux can be asked about its sockets: %w: this is %s", errors.ErrUnsupported, runtime.GOOS)
+	return fmt.Errorf("sock_diag needs Linux: %w on %s", errors.ErrUnsupported, runtime.GOOS)
 }
 
 func walk(Query, []Family, func(Socket) bool, *bool) error { return unsupported() }
 
 func find(Exact) (Socket, bool, error) { return Socket{}, false, unsupported() }
 
-// CloseIdle is for Linux.
+// CloseIdle does nothing: only Linux has netlink sockets.
 func CloseIdle() {}

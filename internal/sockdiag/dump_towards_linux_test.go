@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// towards returns the sockets with the remote end, as the kernel lists them.
+// towards returns the sockets with this remote end, as the kernel lists them.
 func towards(t *testing.T, remote netip.AddrPort, states ...State) (all []Socket) {
 	t.Helper()
 	for s, err := range (Query{Remote: At(remote), States: StatesOf(states...)}).All() {
@@ -25,8 +25,8 @@ func towards(t *testing.T, remote netip.AddrPort, states ...State) (all []Socket
 	return all
 }
 
-// A dump by destination has the sockets that Lookup does not find: those bound to a device, and IPv6 ones that talk
-// IPv4 by mapped addresses; whether connected, or closed and in FIN_WAIT_2 or TIME_WAIT.
+// A dump by destination has the sockets that Lookup does not find: those bound to a device, and IPv6 sockets that talk
+// IPv4 by mapped addresses. They are connected, or closed and in FIN_WAIT_2 or TIME_WAIT.
 func TestDumpHasWhatIsBoundToADevice(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -91,8 +91,8 @@ func file(t *testing.T, fd int) net.Conn {
 	return c
 }
 
-// Expires counts down from what TIME_WAIT lasts, and from what tcp_fin_timeout says for a closed socket in FIN_WAIT_2:
-// the kernel keeps both in the same table, and the list tells their states apart.
+// Expires counts down from the duration of TIME_WAIT, and from tcp_fin_timeout for a closed socket in FIN_WAIT_2. The
+// kernel keeps both in the same table. A query can ask for each of the two states alone.
 func TestDumpTellsWhatIsLeftOfTimeWait(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.tcp_fin_timeout=20") {
 		return
@@ -117,7 +117,7 @@ func TestDumpTellsWhatIsLeftOfTimeWait(t *testing.T) {
 	require.Equal(t, FinWait2, half.State)
 	require.Greater(t, half.Expires, 10*time.Second)
 	require.LessOrEqual(t, half.Expires, 21*time.Second)
-	require.Empty(t, towards(t, to, TimeWait), "a substate is asked for by itself")
+	require.Empty(t, towards(t, to, TimeWait), "FIN_WAIT_2 is not in TIME_WAIT")
 
 	require.NoError(t, server.Close())
 	whole := only(TimeWait)
@@ -128,13 +128,13 @@ func TestDumpTellsWhatIsLeftOfTimeWait(t *testing.T) {
 	require.Empty(t, towards(t, to, FinWait2))
 }
 
-// A connection that a listener has only in its SYN queue is in the list towards the client: as SynRecv, whether asked
-// for by that name or as NewSynRecv.
+// A connection in the SYN queue of a listener is in the list towards the client. Its state is SynRecv, also if the
+// query asks for NewSynRecv.
 func TestDumpHasSynReceived(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
 	}
-	// The kernel leaves a connection in the SYN queue until its first data arrive.
+	// The kernel leaves a connection in the SYN queue until the first data arrives.
 	deferred := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		_ = raw.Control(func(fd uintptr) {
@@ -163,7 +163,7 @@ func TestDumpHasSynReceived(t *testing.T) {
 	}
 }
 
-// Every state that a socket passes through is found by its name, from both ends, in one dump of both families.
+// A dump of both families finds a socket by the state that it is in, from both ends, for every state.
 func TestDumpByState(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	// idlePerNamespace and idleInAll are how many netlink sockets are kept open for later look-ups.
+	// idlePerNamespace and idleInAll are how many netlink sockets stay open for later look-ups.
 	idlePerNamespace = 2
 	idleInAll        = 8
 
-	// idleFor is how long one is kept without use.
+	// idleFor is how long an unused one stays open.
 	idleFor = 10 * time.Second
 )
 
-// idle is the netlink sockets that wait for the next look-up.
+// idle has the netlink sockets for the next look-ups.
 var idle idleConns
 
 // idleConns keeps netlink sockets by their network namespace. A netlink socket answers for the namespace of the thread
-// that made it, whichever thread uses it, so it serves only callers that name this namespace.
+// that made it, even if another thread uses it. So it serves only callers that name this namespace.
 type idleConns struct {
 	mu     sync.Mutex
-	conns  []idleConn // the one used last comes last
+	conns  []idleConn // the most recently used one is the last
 	sweeps bool       // the next garbage collection calls sweep
 }
 
@@ -31,7 +31,7 @@ type idleConn struct {
 	since time.Time
 }
 
-// take returns an idle netlink socket of the namespace, nil if there is none.
+// take returns an idle netlink socket of the namespace, or nil if there is none.
 func (i *idleConns) take(namespace uint64) *conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -44,7 +44,7 @@ func (i *idleConns) take(namespace uint64) *conn {
 	return nil
 }
 
-// put keeps c for later, or closes it. At most one of the others has to make way for it.
+// put keeps c for later look-ups, or closes it. If there are idleInAll others, it closes the oldest one.
 func (i *idleConns) put(c *conn) {
 	now := time.Now()
 	i.mu.Lock()
@@ -68,18 +68,18 @@ func (i *idleConns) put(c *conn) {
 	i.sweepLater()
 }
 
-// sweepLater has the next garbage collection call sweep. It needs no goroutine and no timer, and a process that does
-// nothing still collects every two minutes. i.mu is held.
+// sweepLater makes the next garbage collection call sweep. That needs no goroutine and no timer, and the runtime
+// collects at least every two minutes, even in an idle process. The caller holds i.mu.
 func (i *idleConns) sweepLater() {
 	if i.sweeps || len(i.conns) == 0 {
 		return
 	}
 	i.sweeps = true
-	garbage := new(struct{ _ *byte }) // with a pointer: the runtime packs small objects without one together
+	garbage := new(struct{ _ *byte }) // with a pointer, because the runtime packs small objects without one together
 	runtime.AddCleanup(garbage, func(i *idleConns) { i.sweep(time.Now().Add(-idleFor)) }, i)
 }
 
-// sweep closes what has been idle since the time or longer.
+// sweep closes the sockets that nobody has used since the given time.
 func (i *idleConns) sweep(since time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -102,14 +102,14 @@ func (i *idleConns) remove(n int) {
 	i.conns = i.conns[:last]
 }
 
-// CloseIdle closes the netlink sockets that are kept for later look-ups.
+// CloseIdle closes the netlink sockets that Lookup keeps open. Any goroutine may call it at any time.
 func CloseIdle() {
 	idle.mu.Lock()
 	defer idle.mu.Unlock()
 	idle.closeUntil(time.Now())
 }
 
-// find asks for one socket, on an idle netlink socket if there is one. The answer may be less than exact.
+// find is a finder that uses an idle netlink socket if there is one.
 func find(x Exact) (s Socket, found bool, err error) {
 	c := (*conn)(nil)
 	if x.Namespace != 0 {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// elsewhere runs f on a thread that is in a new network namespace, which ends with it.
+// elsewhere runs f on a thread in a new network namespace. The namespace ends with f.
 func elsewhere(t testing.TB, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -28,7 +28,7 @@ func elsewhere(t testing.TB, f func()) {
 	defer func() { _ = home.Close() }()
 	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
 	defer func() {
-		require.NoError(t, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)) // else the thread stays locked
+		require.NoError(t, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)) // otherwise the thread stays locked
 		runtime.UnlockOSThread()
 	}()
 	require.NoError(t, netns.Up())
@@ -42,7 +42,7 @@ func here(t testing.TB) uint64 {
 	require.NoError(t, err)
 	defer c.close()
 	if c.cookie() == 0 {
-		t.Skip("this kernel does not number its network namespaces: Linux 5.14 does")
+		t.Skip("this kernel has no SO_NETNS_COOKIE: it needs Linux 5.14")
 	}
 	return c.cookie()
 }
@@ -66,7 +66,7 @@ func requireFound(t testing.TB, want bool, x Exact) Socket {
 	return s
 }
 
-// A look-up with a namespace answers as one without, and leaves a single descriptor, which CloseIdle closes.
+// A look-up with a namespace has the same result as one without. It leaves one descriptor open, which CloseIdle closes.
 func TestLookupReusesItsSocket(t *testing.T) {
 	f := newFixture(t)
 	CloseIdle()
@@ -86,7 +86,7 @@ func TestLookupReusesItsSocket(t *testing.T) {
 	}
 }
 
-// The answer is that of the namespace that was named, whatever thread asks, or the error ErrElsewhere.
+// On any thread, the answer is about the named namespace, or the error is ErrElsewhere.
 func TestLookupInANamespace(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -121,7 +121,7 @@ func TestLookupInANamespace(t *testing.T) {
 	require.Equal(t, first, requireFound(t, true, Exact{Local: at, Namespace: home}))
 }
 
-// However many look-ups run at once and in however many namespaces, few descriptors stay open.
+// Few descriptors stay open, even if many look-ups run at once in many namespaces.
 func TestIdleSocketsAreFew(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -148,7 +148,7 @@ func TestIdleSocketsAreFew(t *testing.T) {
 			for range 8 {
 				all.Go(func() {
 					for range 20 {
-						// Where nothing is idle this thread cannot ask.
+						// If no netlink socket is idle, this thread cannot ask.
 						if _, _, err := (Exact{Local: at, Namespace: namespace}).Lookup(); err != nil {
 							require.ErrorIs(t, err, ErrElsewhere)
 						}
@@ -168,7 +168,7 @@ func TestIdleSocketsAreFew(t *testing.T) {
 	require.Equal(t, before, openFiles(t))
 }
 
-// What is idle for long is closed by a later look-up, or by a garbage collection, and what is used is not.
+// A later look-up or a garbage collection closes a netlink socket that has been idle for long. One in use stays open.
 func TestIdleSocketsAreClosed(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -204,7 +204,7 @@ func TestIdleSocketsAreClosed(t *testing.T) {
 	CloseIdle()
 }
 
-// A look-up whose exchange failed leaves no socket behind on which its answer may yet arrive.
+// A failed look-up keeps no netlink socket, because its answer may still arrive there.
 func TestFailedLookupKeepsNothing(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -228,7 +228,7 @@ func TestFailedLookupKeepsNothing(t *testing.T) {
 	require.LessOrEqual(t, openFiles(t), before+2, "the poller of the runtime takes two")
 }
 
-// A socket that is bound to a device is found by the device's index and by no other, of every kind and state.
+// A look-up finds a socket that is bound to a device only by the index of this device, for every kind and state.
 func TestLookupOnADevice(t *testing.T) {
 	if !netns.Isolate(t, "net.ipv4.tcp_tw_reuse=0") {
 		return
@@ -266,7 +266,7 @@ func TestLookupOnADevice(t *testing.T) {
 	}, inTime, time.Millisecond)
 	require.Equal(t, lo.Index, s.Device)
 
-	// One that is bound to no device is found with a device, and says so.
+	// A look-up with a device finds a socket that is bound to none. Its Device is then 0.
 	x = Exact{Local: plain(l.Addr().(*net.TCPAddr).AddrPort()), Device: lo.Index}
 	require.Zero(t, requireFound(t, true, x).Device)
 
@@ -284,7 +284,7 @@ func TestLookupOnADevice(t *testing.T) {
 	require.ErrorContains(t, err, "index -1")
 }
 
-// A socket with a link-local address is bound to a device, and so found.
+// A socket with a link-local address is bound to a device, and a look-up finds it with that.
 func TestLookupOfLinkLocal(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -7,45 +7,41 @@ import (
 	"net/netip"
 )
 
-// Query says which sockets are wanted. The zero Query wants every TCP socket,
-// IPv4 and IPv6. All conditions must hold at once. The kernel checks them, so
-// that counting a few among many is cheap: see [Query.All].
+// Query selects sockets. A socket must meet all of its conditions. The zero Query selects every TCP socket, IPv4 and
+// IPv6. The kernel checks the conditions, so it is cheap to find a few sockets among many: see [Query.All].
 //
-// A Query may be copied, and used by several goroutines that do not change it.
+// A Query may be copied. Several goroutines may use it at the same time, as long as none changes it.
 type Query struct {
-	// Protocol is TCP or UDP; zero is TCP.
+	// Protocol is TCP or UDP. 0 means TCP.
 	Protocol Protocol
 
-	// Family is that of the socket, not of its addresses: an IPv6 socket that
-	// talks IPv4 is IPv6 here. Zero is both: one walk for TCP, two for UDP.
+	// Family is the family of the socket, not of its addresses: an IPv6 socket that talks IPv4 is IPv6 here. 0 means
+	// both families. The kernel then walks its table once for TCP, and twice for UDP.
 	Family Family
 
-	// States are the wanted states; zero is all, see [States].
+	// States are the states to select. 0 means all of them: see [States].
 	States States
 
-	// Local and Remote are the wanted ends; zero is any.
+	// Local and Remote are conditions on the two ends. The zero Match matches any end.
 	Local, Remote Match
 }
 
-// Match is a condition on one end of a socket: an address in one of the
-// Prefixes, and a port in one of the Ports. The zero Match matches any end.
+// Match is a condition on one end of a socket: an address in one of the Prefixes, and a port in one of the Ports. The
+// zero Match matches any end.
 type Match struct {
-	// Prefixes; empty: any address. IPv4 prefixes match IPv4 addresses wherever they
-	// are, in IPv4 and in IPv6 sockets, and IPv6 prefixes match no IPv4 address:
-	// the rule is that of netip.Prefix.Contains upon the addresses of [Socket].
-	// (A prefix within ::ffff:0:0/96 stands for the IPv4 prefix in it.)
+	// Prefixes match the addresses of [Socket] as netip.Prefix.Contains does. So an IPv4 prefix matches IPv4 addresses
+	// of IPv4 and of IPv6 sockets, and an IPv6 prefix matches no IPv4 address. A prefix within ::ffff:0:0/96 means the
+	// IPv4 prefix in it. No prefix matches any address.
 	Prefixes []netip.Prefix
 
-	// Ports; empty: any port.
+	// Ports are ranges of ports. No range matches any port.
 	Ports []PortRange
 }
 
-// PortRange is the ports First to Last, both included. {First: p} is the one
-// port p.
+// PortRange is the ports from First to Last, both included. If Last is 0, it is the port First alone.
 type PortRange struct{ First, Last uint16 }
 
-// At returns the Match for one end. An invalid address stands for any address
-// and port 0 for any port.
+// At returns the Match for one end. An invalid address means any address, and port 0 means any port.
 func At(end netip.AddrPort) Match {
 	var m Match
 	if a := end.Addr().Unmap().WithZone(""); a.IsValid() {
@@ -57,18 +53,15 @@ func At(end netip.AddrPort) Match {
 	return m
 }
 
-// All asks the kernel and yields its answers one by one as they arrive; only one
-// datagram of them, some hundred sockets, is in memory at a time. Each use of
-// the sequence asks anew. To stop early is cheap.
+// All yields the selected sockets as the kernel's answers arrive. Each use of the sequence asks again. It is cheap to
+// stop early. Only one datagram of answers, about 260 sockets, is in memory at a time.
 //
-// It is no snapshot: while the walk goes on, sockets come and go, and one that
-// is moved may be seen twice or not at all. A socket that exists, unchanged, for
-// the whole walk is seen once.
+// The list is not a snapshot, because sockets come and go during the walk. A socket that moves in the kernel's tables
+// may appear twice or not at all. A socket that exists during the whole walk and does not change appears once.
 //
-// The kernel walks its whole hash table each time, whatever the Query. A table of
-// 262,144 buckets for TCP and 16,384 for UDP, asked for the sockets towards one
-// address and port, takes (Linux 6.18, 2 processors, the best of several runs on
-// a busy host; go test -bench Dump ./internal/sockdiag):
+// The kernel walks its whole hash table each time, for any Query. The table shows the time to find the sockets towards
+// one address and port, in a hash table of 262,144 buckets for TCP and 16,384 for UDP (Linux 6.18, 2 processors, the
+// best of several runs on a busy host; go test -bench Dump ./internal/sockdiag):
 //
 //	             others                       matching
 //	      none   1,000   15,000  28,000  100,000  15,000  28,000
@@ -77,9 +70,8 @@ func At(end netip.AddrPort) Match {
 //
 // It allocates 66 KB, however many sockets there are.
 //
-// An error is yielded last, with the zero Socket. It is one about the Query
-// itself, one that Is a syscall.Errno if the kernel refused, or one that Is
-// [ErrInterrupted] or [errors.ErrUnsupported].
+// An error comes last, with the zero Socket. It is about the Query itself, or it Is a syscall.Errno if the kernel
+// refused, or it Is [ErrInterrupted] or [errors.ErrUnsupported].
 func (q Query) All() iter.Seq2[Socket, error] {
 	return q.all(walk)
 }
@@ -104,7 +96,7 @@ func (q Query) all(walk walker) iter.Seq2[Socket, error] {
 	}
 }
 
-// errStopped is what walk returns when the consumer wants no more.
+// errStopped is the error of walk if the consumer stops early.
 var errStopped = errors.New("stopped by the consumer")
 
 func (q Query) protocol() Protocol {
@@ -114,8 +106,7 @@ func (q Query) protocol() Protocol {
 	return q.Protocol
 }
 
-// families returns the families whose tables have to be walked, after checking
-// the Query.
+// families checks the Query, and returns the families whose tables a walk needs.
 func (q Query) families() ([]Family, error) {
 	if err := checkProtocol(q.protocol()); err != nil {
 		return nil, err
@@ -151,7 +142,7 @@ func (m Match) check() error {
 	}
 	for _, r := range m.Ports {
 		if r.last() < r.First {
-			return fmt.Errorf("the port range %d-%d to match ends before it begins", r.First, r.Last)
+			return fmt.Errorf("a port range to match ends before it begins: %d-%d", r.First, r.Last)
 		}
 	}
 	return nil
@@ -174,8 +165,7 @@ func (r PortRange) last() uint16 {
 	return r.Last
 }
 
-// unmapPrefix returns the IPv4 prefix that an IPv6 prefix within ::ffff:0:0/96
-// stands for, and any other prefix as it is.
+// unmapPrefix turns a prefix within ::ffff:0:0/96 into its IPv4 prefix. It returns any other prefix unchanged.
 func unmapPrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)

@@ -1,14 +1,11 @@
-// Package sockdiag asks the Linux kernel which sockets there are: all of them
-// or those that match a [Query], streamed, and one by its 4-tuple with
-// [Lookup]. It is what ss(8) does, for the few fields that an allocator of
-// ports needs.
+// Package sockdiag asks the Linux kernel which sockets exist, as ss(8) does. [Query.All] lists the sockets that match a
+// [Query], [Lookup] finds one by its 4-tuple, and a [Watcher] hears of sockets that are destroyed. Only the fields that
+// a port allocator needs are decoded.
 //
-// The questions travel over netlink (NETLINK_SOCK_DIAG, sock_diag(7)). They
-// need no privilege and concern the network namespace of the calling thread.
-// The messages are those of include/uapi/linux/inet_diag.h; the code that
-// encodes and decodes them builds on every operating system, the code that
-// sends them only on Linux. Elsewhere each question fails with an error that
-// Is [errors.ErrUnsupported].
+// The package uses netlink (NETLINK_SOCK_DIAG, sock_diag(7)), which needs no privilege. The answers are about the
+// network namespace of the calling thread. The messages are defined in include/uapi/linux/inet_diag.h. The code that
+// encodes and decodes them builds on every operating system, the code that sends them only on Linux. On other systems
+// each call fails with an error that Is [errors.ErrUnsupported].
 package sockdiag
 
 import (
@@ -18,23 +15,20 @@ import (
 	"time"
 )
 
-// ErrInterrupted is what errors.Is finds in the last error of [Query.All] when
-// the kernel says that its tables changed under the walk in a way that may have
-// lost sockets (NLM_F_DUMP_INTR). The sockets seen before it are real; whoever
-// needs all of them asks again.
+// ErrInterrupted is the last error of [Query.All] if the kernel's tables changed during the walk, so that sockets may
+// be missing (NLM_F_DUMP_INTR). The sockets before it are real. Ask again to get all of them.
 var ErrInterrupted = errors.New("the socket tables changed during the walk")
 
-// Protocol is a transport protocol by its IP protocol number.
-// The zero Protocol means [TCP] wherever one is asked for.
+// Protocol is a transport protocol by its IP protocol number. In a [Query] or an [Exact] the zero Protocol means [TCP].
 type Protocol uint8
 
-// The protocols that can be asked about.
+// The protocols that the package supports.
 const (
 	TCP Protocol = 6  // IPPROTO_TCP
 	UDP Protocol = 17 // IPPROTO_UDP
 )
 
-// String returns "tcp", "udp", or the number in words.
+// String returns "tcp", "udp", or a text such as "protocol 1".
 func (p Protocol) String() string {
 	switch p {
 	case TCP:
@@ -45,17 +39,17 @@ func (p Protocol) String() string {
 	return fmt.Sprintf("protocol %d", uint8(p))
 }
 
-// Family is the address family of a socket, in Linux's numbers on every system.
-// The zero Family means both wherever one is asked for.
+// Family is the address family of a socket. It has the numbers of Linux on every system. In a [Query] the zero Family
+// means both families.
 type Family uint8
 
-// The families that can be asked about.
+// The families that the package supports.
 const (
 	IPv4 Family = 2  // AF_INET
 	IPv6 Family = 10 // AF_INET6
 )
 
-// String returns "ipv4", "ipv6", or the number in words.
+// String returns "ipv4", "ipv6", or a text such as "family 1".
 func (f Family) String() string {
 	switch f {
 	case IPv4:
@@ -66,41 +60,37 @@ func (f Family) String() string {
 	return fmt.Sprintf("family %d", uint8(f))
 }
 
-// Socket is one socket of the kernel's tables, as it was when the kernel looked.
-// It is a plain, comparable value.
+// Socket describes a socket at the moment when the kernel looked at it. It is a comparable value.
 //
-// Addresses are unmapped: an IPv6 socket that talks IPv4 has [IPv6] as its
-// Family and IPv4 addresses, as they are on the wire. Scope zones are dropped.
+// Addresses are those on the wire: an IPv6 socket that talks IPv4 has the Family [IPv6] and IPv4 addresses. Zones are
+// dropped.
 type Socket struct {
 	Protocol Protocol
 	Family   Family
 	State    State
 
-	// Local and Remote are the two ends. Where the socket has no such end (the
-	// remote end of a listener), it is the unspecified address with port 0.
+	// Local and Remote are the two ends. An end that the socket does not have, such as the remote end of a listener, is
+	// the unspecified address with port 0.
 	Local, Remote netip.AddrPort
 
-	// UID is the user who owns the socket. The kernel no longer knows it in
-	// TIME_WAIT and says 0.
+	// UID is the user who owns the socket. It is 0 in TIME_WAIT, because the kernel no longer knows the user.
 	UID uint32
 
-	// Inode is what /proc/PID/fd/N shows as socket:[inode]. It is 0 once no
-	// process holds the socket: in TIME_WAIT, and on its way there after close(2).
+	// Inode is the number in the link /proc/PID/fd/N, "socket:[inode]". It is 0 when no process holds the socket: in
+	// TIME_WAIT, and on its way there after close(2).
 	Inode uint32
 
-	// Device is the index of the interface to which the socket is bound, 0 if it is
-	// bound to none.
+	// Device is the index of the interface that the socket is bound to, or 0 if it is bound to none.
 	Device int
 
-	// Cookie is what SO_COOKIE says of the socket, and no other socket ever has. What
-	// is left of it in TIME_WAIT keeps it.
+	// Cookie is the number that SO_COOKIE returns. No other socket ever has the same. The socket keeps it in TIME_WAIT.
 	Cookie uint64
 
-	// Expires is what is left of TIME_WAIT, to the millisecond. A closed socket in
-	// FIN_WAIT_2 that waits in the same table has it too; for all others it is 0.
+	// Expires is the time until TIME_WAIT ends, in whole milliseconds. A closed socket in FIN_WAIT_2 has it too,
+	// because it waits in the same table. For all other sockets it is 0.
 	Expires time.Duration
 }
 
-// IsLeftOver reports whether the socket itself has been destroyed and this is what
-// the kernel keeps in its place, in TIME_WAIT or, closed, in FIN_WAIT_2.
+// IsLeftOver reports whether the socket itself is destroyed, and s is the entry that the kernel keeps in its place: in
+// TIME_WAIT, or in FIN_WAIT_2 after close(2).
 func (s Socket) IsLeftOver() bool { return s.State == TimeWait || s.Expires != 0 }

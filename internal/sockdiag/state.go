@@ -5,12 +5,11 @@ import (
 	"strings"
 )
 
-// State is a TCP state in Linux's numbers (include/net/tcp_states.h).
-// UDP sockets are [Established] when connected and [Close] when not.
-// The zero State is not valid.
+// State is a TCP state with its number in Linux (include/net/tcp_states.h). A UDP socket is [Established] if it is
+// connected, and [Close] if it is not. The zero State is not valid.
 type State uint8
 
-// The states of RFC 9293, and three of Linux's own.
+// The states of RFC 9293 and two states that only Linux has.
 const (
 	Established State = iota + 1
 	SynSent
@@ -24,16 +23,16 @@ const (
 	Listen
 	Closing
 
-	// NewSynRecv is how the kernel files a connection that a listener has not
-	// accepted from its SYN queue. It is asked for, and reported, as SynRecv.
+	// NewSynRecv is the kernel's own state of a connection in the SYN queue of a listener. The kernel reports it as
+	// SynRecv, and a query for SynRecv finds it.
 	NewSynRecv
 
-	// BoundInactive asks for TCP sockets that are bound and neither connected nor
-	// listening; they are reported as Close. Kernels before 6.8 do not list them.
+	// BoundInactive is only for queries: it asks for TCP sockets that are bound, and neither connected nor listening.
+	// The kernel reports them as Close. Kernels before Linux 6.8 do not list them.
 	BoundInactive
 )
 
-// stateNames are the names in the first column of ss(8).
+// stateNames are the names in the column State of ss(8).
 var stateNames = [...]string{
 	Established:   "ESTAB",
 	SynSent:       "SYN-SENT",
@@ -50,7 +49,7 @@ var stateNames = [...]string{
 	BoundInactive: "BOUND-INACTIVE",
 }
 
-// String returns the state as ss(8) writes it: "ESTAB", "TIME-WAIT", "UNCONN".
+// String returns the name that ss(8) prints, such as "ESTAB", "TIME-WAIT" or "UNCONN".
 func (s State) String() string {
 	if s == 0 || int(s) >= len(stateNames) {
 		return fmt.Sprintf("STATE-%d", uint8(s))
@@ -58,15 +57,14 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
-// States is a set of states. The zero States stands for every state but
-// [BoundInactive], which costs the kernel a walk of its own.
+// States is a set of states. The zero States means every state except [BoundInactive], which costs the kernel a
+// separate walk.
 type States uint32
 
-// everyState is what the zero States stands for: what `ss -a` asks for.
+// everyState is the meaning of the zero States, and what `ss -a` asks for.
 const everyState = States(1)<<BoundInactive - 2
 
-// StatesOf returns the set of the given states. A number beyond
-// [BoundInactive] is left out.
+// StatesOf returns the set of the given states. It ignores 0 and numbers above [BoundInactive].
 func StatesOf(states ...State) States {
 	var set States
 	for _, s := range states {
@@ -85,8 +83,7 @@ func (set States) Contains(s State) bool {
 	return s < 32 && set&(1<<s) != 0
 }
 
-// String returns the names of the states, joined by "|", and "all" for the zero
-// States.
+// String returns the names of the states, joined by "|". The zero States is "all".
 func (set States) String() string {
 	if set == 0 {
 		return "all"

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The numbers are the kernel's, the names those of ss(8).
+// The states have the numbers of the kernel and the names of ss(8).
 func TestStates(t *testing.T) {
 	for s, name := range map[State]string{
 		1: "ESTAB", 6: "TIME-WAIT", 7: "UNCONN", 10: "LISTEN", 12: "NEW-SYN-RECV", 13: "BOUND-INACTIVE",
@@ -20,7 +20,7 @@ func TestStates(t *testing.T) {
 	require.Zero(t, StatesOf(0, 14, 255))
 }
 
-// The zero States is every state but the one that costs a walk of its own.
+// The zero States has every state except BoundInactive.
 func TestZeroStatesIsAll(t *testing.T) {
 	var all States
 	for s := Established; s <= NewSynRecv; s++ {

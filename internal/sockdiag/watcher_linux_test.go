@@ -14,7 +14,7 @@ import (
 	"github.com/ephemera-go/ephemera/internal/netns"
 )
 
-// A Watcher hears of the protocols that it was asked for, of both families, and of no other.
+// A Watcher receives messages about its protocols, of both families, and about no other protocol.
 func TestWatcherHearsOfItsProtocols(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -47,7 +47,7 @@ func TestWatcherHearsOfItsProtocols(t *testing.T) {
 			return n
 		}
 		for end := time.Now().Add(inTime); left() > 0; {
-			require.True(t, time.Now().Before(end), "%d of which nothing is heard", left())
+			require.True(t, time.Now().Before(end), "no message about %d sockets", left())
 			lost, err := w.Next(time.Second, func(cookie uint64) { heard[cookie] = true })
 			require.NoError(t, err)
 			require.False(t, lost)
@@ -89,7 +89,7 @@ func TestWatcherAsksForBothProtocols(t *testing.T) {
 	}
 }
 
-// A list that was left early does not stand in the way of the next question.
+// A consumer that stops a list early does not disturb the next query.
 func TestWatcherListLeftEarly(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -120,8 +120,8 @@ func TestWatcherListLeftEarly(t *testing.T) {
 	require.Equal(t, pairs, n)
 }
 
-// A Watcher whose descriptor is closed or replaced behind its back says so, rather than hear nothing, or read what is
-// meant for another socket.
+// A Watcher reports an error if other code closes or replaces its descriptor. It does not wait for ever, or read the
+// messages of another socket.
 func TestWatcherNoticesThatItIsBroken(t *testing.T) {
 	if !netns.Isolate(t) {
 		return
@@ -168,14 +168,14 @@ func TestWatcherNoticesThatItIsBroken(t *testing.T) {
 				ruin()
 			}
 			broken(w, c.want)
-			if c.by < 0 { // so that Close does not close a stranger's
+			if c.by < 0 { // so that Close does not close the descriptor of another file
 				_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 			}
 		}
 	}
 }
 
-// A socket that the runtime cannot wait for makes no Watcher: it would wait for ever, or not at all.
+// Watch fails if the runtime cannot wait for the socket, because Next would wait for ever, or not at all.
 func TestWatcherNeedsThePoller(t *testing.T) {
 	before := openFiles(t)
 	const flags = unix.O_CREAT | unix.O_RDWR | unix.O_CLOEXEC | unix.O_NONBLOCK
@@ -187,7 +187,7 @@ func TestWatcherNeedsThePoller(t *testing.T) {
 	require.LessOrEqual(t, openFiles(t), before+2, "the poller of the runtime takes two")
 }
 
-// A Watcher that waits is stopped after a look at its socket as well as before.
+// Next goes on waiting after it has checked its descriptor, until its timeout or Stop.
 func TestWatcherWaitsOn(t *testing.T) {
 	if !netns.Isolate(t) {
 		return

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BindPort binds the socket to local, whose address may be the unspecified one.
+// BindPort binds the socket to local. The address may be unspecified.
 func BindPort(fd int, local netip.AddrPort) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(local)))
 }
 
-// Connect has a non-blocking socket begin to connect to remote, whose family must be the socket's. A second
-// connect(2), package net's, then waits for it: it meets EALREADY, success, or the error (__inet_stream_connect in
-// net/ipv4/af_inet.c).
+// Connect makes a non-blocking socket begin to connect to remote, which must have the family of the socket. The later
+// connect(2) of package net then waits for the result: it gets EALREADY, success, or the error (__inet_stream_connect
+// in net/ipv4/af_inet.c).
 func Connect(fd int, remote netip.AddrPort) error {
 	err := unix.Connect(fd, sockaddr(remote))
 	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
@@ -37,24 +37,23 @@ func Local(fd int) (netip.AddrPort, error) {
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), uint16(name.Port)), nil
 	}
-	return netip.AddrPort{}, fmt.Errorf("getsockname: %T is no address of TCP", name)
+	return netip.AddrPort{}, fmt.Errorf("getsockname: the socket has no IP address: %T", name)
 }
 
-// Cookie returns the number that the kernel gave to this socket and gives to no other, and by which it names the socket
-// in sock_diag.
+// Cookie returns the number of the socket, which no other socket ever has. sock_diag names sockets by it.
 func Cookie(fd int) (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	return cookie, os.NewSyscallError("getsockopt SO_COOKIE", err)
 }
 
-// IsTCP reports whether the socket is plain TCP, and not Multipath TCP.
+// IsTCP reports whether the socket is plain TCP, not Multipath TCP.
 func IsTCP(fd int) bool {
 	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	return err == nil && protocol == unix.IPPROTO_TCP
 }
 
-// Renew closes the socket behind fd, which leaves no TIME_WAIT, and puts a fresh one of the same kind there, as package
-// net makes them. fd must not be known to a poller yet.
+// Renew closes the socket of fd without a TIME_WAIT, and opens a new socket of the same kind under the same number, as
+// package net does. No poller may know fd yet.
 func Renew(fd int) error {
 	var kind [3]int
 	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_PROTOCOL} {

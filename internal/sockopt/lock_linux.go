@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock takes a name that no other process of the network namespace then gets, until it is given back: it is the name
-// of a Unix socket without a file (unix(7), "abstract"), which the kernel grants once and takes back from the dead.
-// If somebody has it, the error Is EADDRINUSE.
+// Lock locks a name in the network namespace, until unlock is called or the process ends. No other process can lock it
+// in the meantime. The lock is an abstract Unix socket of that name (unix(7)), because the kernel grants each name only
+// once. If the name is locked already, the error Is EADDRINUSE.
 func Lock(name string) (unlock func(), err error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether exact local ports are to be had on this system.
+// Supported says whether exact local ports work on this system.
 const Supported = true
 
-// Kernel asks the kernel what it can do, in the network namespace of the calling thread. It fails if there is no
-// socket to ask.
+// Kernel asks the kernel what it can do, in the network namespace of the calling thread. It fails if it cannot open a
+// socket to ask with.
 func Kernel() (Abilities, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -31,8 +31,8 @@ func Kernel() (Abilities, error) {
 	return Abilities{PortRange: keepsPortRange(fd), Names: err == nil, Namespace: Namespace(fd)}, nil
 }
 
-// keepsPortRange sets a range and reads it back: gVisor accepts IP_LOCAL_PORT_RANGE and ignores it, and its
-// getsockopt says ENOPROTOOPT.
+// keepsPortRange sets a range and reads it back, because gVisor accepts IP_LOCAL_PORT_RANGE and ignores it. The
+// getsockopt of gVisor fails with ENOPROTOOPT.
 func keepsPortRange(fd int) bool {
 	var asked uint32 = 40001<<16 | 40000
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(asked))); err != nil {
@@ -42,7 +42,7 @@ func keepsPortRange(fd int) bool {
 	return err == nil && uint32(kept) == asked
 }
 
-// Namespace returns the number of the network namespace that the socket is in, 0 if the kernel does not tell.
+// Namespace returns the number of the socket's network namespace, or 0 if the kernel does not support SO_NETNS_COOKIE.
 func Namespace(fd int) uint64 {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
@@ -51,13 +51,13 @@ func Namespace(fd int) uint64 {
 	return cookie
 }
 
-// OnePort makes the kernel choose port, and no other, when the socket connects. The kernel ignores a port outside
-// net.ipv4.ip_local_port_range without a word.
+// OnePort makes the kernel choose exactly this port when the socket connects. The kernel silently ignores a port
+// outside net.ipv4.ip_local_port_range.
 func OnePort(fd int, port uint16) error {
 	return set("IP_LOCAL_PORT_RANGE", fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port))
 }
 
-// BindAddress binds the socket to ip, and leaves the choice of the port to connect.
+// BindAddress binds the socket to ip without a port. The kernel then chooses the port when the socket connects.
 func BindAddress(fd int, ip netip.Addr) error {
 	if err := set("IP_BIND_ADDRESS_NO_PORT", fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return err
@@ -68,25 +68,26 @@ func BindAddress(fd int, ip netip.Addr) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrInet6{Addr: ip.As16(), ZoneId: zoneID(ip.Zone())}))
 }
 
-// FreeBind lets the socket be bound to an address that no interface has, and makes it transparent if the process may
-// do that. Both options do for a socket of either family what their IPv6 twins do (do_ip_setsockopt in
+// FreeBind allows the socket to bind an address that no interface has. It also makes the socket transparent if the
+// process has the privilege. Both options work for IPv6 sockets too, like their IPv6 counterparts (do_ip_setsockopt in
 // net/ipv4/ip_sockglue.c).
 func FreeBind(fd int) error {
 	if err := set("IP_FREEBIND", fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1); err != nil {
 		return err
 	}
-	if err := set("IP_TRANSPARENT", fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := set("IP_TRANSPARENT", fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1); err != nil &&
+		!errors.Is(err, unix.EPERM) {
 		return err
 	}
 	return nil
 }
 
-// ShareBind lets several sockets that all ask for it bind one port.
+// ShareBind allows the socket to bind a port together with other sockets that allow it too.
 func ShareBind(fd int) error {
 	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 }
 
-// SharesPort reports whether somebody set SO_REUSEADDR or SO_REUSEPORT, so that other sockets may bind the port.
+// SharesPort reports whether SO_REUSEADDR or SO_REUSEPORT is set, so that other sockets may bind the port.
 func SharesPort(fd int) bool {
 	for _, option := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
 		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err == nil && on != 0 {
@@ -96,10 +97,10 @@ func SharesPort(fd int) bool {
 	return false
 }
 
-// SourceOf returns the local end that a UDP socket, bound to a port alone, would have if it were connected to an
-// address. It connects the socket to port 0 there, which sends nothing and from which nothing comes, and undoes that.
-// The kernel then forgets the device that the socket was bound to (__udp_disconnect in net/ipv4/udp.c), so it is
-// bound there again.
+// SourceOf returns the local end that a UDP socket would have if it were connected to an address. The socket must be
+// bound to a port without an address. SourceOf connects it to port 0 of the address, which sends nothing, and
+// disconnects it. The kernel then forgets the device of the socket (__udp_disconnect in net/ipv4/udp.c), so SourceOf
+// binds the socket to the device again.
 func SourceOf(fd int, remote netip.Addr, p Path) (netip.AddrPort, error) {
 	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(remote, 0))); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("connect", err)
@@ -114,8 +115,7 @@ func SourceOf(fd int, remote netip.Addr, p Path) (netip.AddrPort, error) {
 	return local, os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, p.Device))
 }
 
-// IsChosen reports whether somebody has chosen a local end for the socket: bound it, connected it, or named a range
-// of ports.
+// IsChosen reports whether the socket has a local end already: it is bound or connected, or has a range of ports.
 func IsChosen(fd int) bool {
 	if local, err := Local(fd); err == nil && (local.Port() != 0 || !local.Addr().IsUnspecified()) {
 		return true
@@ -124,21 +124,21 @@ func IsChosen(fd int) bool {
 	return err == nil && ports != 0
 }
 
-// OnlyIPv6 keeps an IPv6 socket that is bound to no address from taking the port of IPv4 as well.
+// OnlyIPv6 makes an IPv6 socket that is bound to no address take its port for IPv6 only, not for IPv4 as well.
 func OnlyIPv6(fd int) error {
 	return set("IPV6_V6ONLY", fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 }
 
-// KeepPort undoes ShareBind, whoever asked for it: no other socket then binds the port of this one.
+// KeepPort clears SO_REUSEADDR, so that no other socket can bind the port of this one.
 func KeepPort(fd int) error {
 	return set("SO_REUSEADDR", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
 }
 
-// mostQueued bounds how many datagrams Drain drops. By default the kernel queues some 280. It queues in order, so
-// that what is left comes from whom the socket is connected to, and may come without an end.
+// mostQueued is how many datagrams Drain drops at most. By default the kernel queues about 280. The queue is in order,
+// so datagrams after these come from the connected peer, which may send without end.
 const mostQueued = 4096
 
-// Drain drops the datagrams that are queued at a socket.
+// Drain drops the datagrams in the receive queue of a socket.
 func Drain(fd uintptr) {
 	for range mostQueued {
 		_, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_DONTWAIT)
@@ -150,7 +150,7 @@ func Drain(fd uintptr) {
 
 // Read returns the state of a TCP socket.
 func Read(fd int) (State, error) {
-	var info unix.TCPInfo // not by GetsockoptTCPInfo, which puts it on the heap
+	var info unix.TCPInfo // GetsockoptTCPInfo would put it on the heap
 	size := uint32(unsafe.Offsetof(info.Rttvar))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
@@ -158,12 +158,14 @@ func Read(fd int) (State, error) {
 		return State{}, os.NewSyscallError("getsockopt TCP_INFO", errno)
 	}
 	s := State{
-		TCP: info.State, Timestamps: info.Options&optionTimestamps != 0, RTT: time.Duration(info.Rtt) * time.Microsecond,
+		TCP:        info.State,
+		Timestamps: info.Options&optionTimestamps != 0,
+		RTT:        time.Duration(info.Rtt) * time.Microsecond,
 	}
 	if s.TCP == CloseWait || s.TCP == LastAck {
 		return s, nil
 	}
-	// SO_LINGER cut off after its first int, whether it is on, says too little: it is two ints.
+	// SO_LINGER is two ints: on or off, and the seconds. Reading one int would not return the seconds.
 	linger, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_LINGER)
 	if err != nil {
 		return State{}, os.NewSyscallError("getsockopt SO_LINGER", err)
@@ -192,10 +194,10 @@ func PathOf(fd int) Path {
 	return p
 }
 
-// Index returns the index of the device that a name or a zone names, 0 if there is none.
+// Index returns the index of the device with this name or zone, or 0 if there is none.
 func Index(device string) int { return int(zoneID(device)) }
 
-// device returns the name of the device that the socket is bound to, "" if it is bound to none.
+// device returns the name of the device that the socket is bound to, or "" if it is bound to none.
 func device(fd int) string {
 	name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
 	if err != nil {
@@ -204,9 +206,9 @@ func device(fd int) string {
 	return name
 }
 
-// Source returns the address that the kernel chooses for a socket with this path that connects to remote: that of a
-// UDP socket, which sends nothing. If the kernel has none, the error Is EADDRNOTAVAIL, or says that there is no
-// route.
+// Source returns the address that the kernel chooses for a socket with this path that connects to remote. It connects a
+// UDP socket to find out, which sends nothing. If the kernel has no address, the error Is EADDRNOTAVAIL, or says that
+// there is no route.
 func Source(remote netip.AddrPort, p Path) (netip.Addr, error) {
 	family := unix.AF_INET
 	if remote.Addr().Is6() {
@@ -234,7 +236,7 @@ func Source(remote netip.AddrPort, p Path) (netip.Addr, error) {
 	return local.Addr(), err
 }
 
-// disconnect makes a connected UDP socket one that is bound to its port alone, if that is how it was bound.
+// disconnect undoes the connect of a UDP socket. A socket that was bound to a port without an address is so again.
 func disconnect(fd int) error {
 	unspec := unix.RawSockaddr{Family: unix.AF_UNSPEC}
 	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec))
@@ -251,7 +253,7 @@ func set(name string, fd, level, option, value int) error {
 	return nil
 }
 
-// zoneID returns the index of the interface that a zone names, 0 if there is none.
+// zoneID returns the index of the interface of a zone, or 0 if there is none.
 func zoneID(zone string) uint32 {
 	if zone == "" {
 		return 0

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// Supported reports whether exact local ports are to be had on this system.
+// Supported says whether exact local ports work on this system.
 const Supported = false
 
 // Kernel returns the zero Abilities.
@@ -16,25 +16,25 @@ func Kernel() (Abilities, error) { return Abilities{}, nil }
 // Namespace returns 0.
 func Namespace(fd int) uint64 { return 0 }
 
-// OnePort is for Linux.
+// OnePort fails: it needs Linux.
 func OnePort(fd int, port uint16) error { return errors.ErrUnsupported }
 
-// BindAddress is for Linux.
+// BindAddress fails: it needs Linux.
 func BindAddress(fd int, ip netip.Addr) error { return errors.ErrUnsupported }
 
-// FreeBind is for Linux.
+// FreeBind fails: it needs Linux.
 func FreeBind(fd int) error { return errors.ErrUnsupported }
 
-// ShareBind is for Linux.
+// ShareBind fails: it needs Linux.
 func ShareBind(fd int) error { return errors.ErrUnsupported }
 
-// Lock is for Linux.
+// Lock fails: it needs Linux.
 func Lock(name string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
 
 // SharesPort reports false.
 func SharesPort(fd int) bool { return false }
 
-// SourceOf is for Linux.
+// SourceOf fails: it needs Linux.
 func SourceOf(fd int, remote netip.Addr, p Path) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.ErrUnsupported
 }
@@ -42,31 +42,31 @@ func SourceOf(fd int, remote netip.Addr, p Path) (netip.AddrPort, error) {
 // IsChosen reports false.
 func IsChosen(fd int) bool { return false }
 
-// OnlyIPv6 is for Linux.
+// OnlyIPv6 fails: it needs Linux.
 func OnlyIPv6(fd int) error { return errors.ErrUnsupported }
 
-// KeepPort is for Linux.
+// KeepPort fails: it needs Linux.
 func KeepPort(fd int) error { return errors.ErrUnsupported }
 
 // Drain does nothing.
 func Drain(fd uintptr) {}
 
-// BindPort is for Linux.
+// BindPort fails: it needs Linux.
 func BindPort(fd int, local netip.AddrPort) error { return errors.ErrUnsupported }
 
-// Connect is for Linux.
+// Connect fails: it needs Linux.
 func Connect(fd int, remote netip.AddrPort) error { return errors.ErrUnsupported }
 
-// Local is for Linux.
+// Local fails: it needs Linux.
 func Local(fd int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.ErrUnsupported }
 
-// Cookie is for Linux.
+// Cookie fails: it needs Linux.
 func Cookie(fd int) (uint64, error) { return 0, errors.ErrUnsupported }
 
 // IsTCP reports false.
 func IsTCP(fd int) bool { return false }
 
-// Renew is for Linux.
+// Renew fails: it needs Linux.
 func Renew(fd int) error { return errors.ErrUnsupported }
 
 // PathOf returns the zero Path.
@@ -75,10 +75,10 @@ func PathOf(fd int) Path { return Path{} }
 // Index returns 0.
 func Index(device string) int { return 0 }
 
-// Source is for Linux.
+// Source fails: it needs Linux.
 func Source(remote netip.AddrPort, p Path) (netip.Addr, error) {
 	return netip.Addr{}, errors.ErrUnsupported
 }
 
-// Read is for Linux.
+// Read fails: it needs Linux.
 func Read(fd int) (State, error) { return State{}, errors.ErrUnsupported }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -20,7 +21,8 @@ import (
 const (
 	root     = "../.." // of the repository
 	module   = "github.com/ephemera-go/ephemera"
-	maxLines = 450
+	maxLines = 450 // of a file
+	maxWidth = 120 // of a line in columns, of which a tab takes four
 )
 
 // The floors, lowest first. Each may import those before it.
@@ -153,6 +155,19 @@ func TestNoNotesToSelf(t *testing.T) {
 		for i, line := range f.lines {
 			if note.MatchString(line) {
 				bad = append(bad, fmt.Sprintf("%s:%d: %s", f.path, i+1, strings.TrimSpace(line)))
+			}
+		}
+	}
+	none(t, bad)
+}
+
+func TestNoLineIsLong(t *testing.T) {
+	var bad []string
+	for _, f := range parse(t) {
+		for i, line := range f.lines {
+			line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")
+			if width := utf8.RuneCountInString(line); width > maxWidth {
+				bad = append(bad, fmt.Sprintf("%s:%d: %d columns, at most %d", f.path, i+1, width, maxWidth))
 			}
 		}
 	}

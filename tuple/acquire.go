@@ -230,7 +230,7 @@ func (pl *plan) refusal(a *ask, dst netip.AddrPort) error {
 	}
 	if a.Src != (held.Addr{}) {
 		if _, live := from.Live(a.Src); !live {
-			return fmt.Errorf("tuple: no source: Request.Src is not one of the Pool's: %v", a.Src.Netip())
+			return fmt.Errorf("tuple: no source: the address is not one of the Pool's Sources: %v", a.Src.Netip())
 		}
 	}
 	if a.Ports != nil && !from.Meet(a.Src, a.Ports) {

@@ -46,8 +46,8 @@ func (d *destination) acquireFit(start uint64, a *Ask, r *Rules) (h Hold, ok boo
 // fails if none has. It looks at all sources in use.
 func (d *destination) chooseFit(a *Ask, r *Rules) (number uint64, ok bool) {
 	spans, total := d.from.spans(a.Ports)
-	var used, unfit numbers // of the numbers as they follow one another in spans
-	least := -1
+	var used, unfit numbers          // of the numbers as they follow one another in spans
+	least, ties := -1, []uint64(nil) // the fewest tuples of those with a free port, and which have so many
 	for s := range d.all {
 		i, in := slices.BinarySearchFunc(spans, s.number(), func(p span, n uint64) int {
 			switch {
@@ -66,13 +66,19 @@ func (d *destination) chooseFit(a *Ask, r *Rules) (number uint64, ok bool) {
 		if !s.held.HasFreeIn(a.Ports) {
 			unfit.add(at)
 		} else if held := s.held.Len(); least < 0 || held < least {
-			number, least = s.number(), held
+			least, ties = held, append(ties[:0], s.number())
+		} else if held == least {
+			ties = append(ties, s.number())
 		}
 	}
 	closed := &unfit
 	if r.Policy == LeastUsed {
 		if used.n == total {
-			return number, least >= 0
+			if len(ties) == 0 {
+				return 0, false
+			}
+			slices.Sort(ties) // so that it replays
+			return ties[below(uint64(len(ties)), r.Rand())], true
 		}
 		closed = &used // those not in use hold the least
 	}

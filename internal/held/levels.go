@@ -1,5 +1,7 @@
 package held
 
+import "slices"
+
 // levels groups the sources of a destination that have a free port by how many tuples they hold, so that the least used
 // one is found in O(1). They exist only under LeastUsed, and only for sources in use.
 type levels struct {
@@ -13,6 +15,9 @@ type level struct {
 	sources       []*source
 	lower, higher *level
 }
+
+// smallLevel is the capacity that a level keeps when its sources leave.
+const smallLevel = 64
 
 // moved puts s, which is new or has just come to hold one tuple more or fewer, where it belongs.
 func (l *levels) moved(s *source) {
@@ -79,7 +84,11 @@ func (l *levels) leave(s *source) {
 	all[s.at] = all[last]
 	all[s.at].at = s.at
 	all[last] = nil
-	s.level.sources = all[:last]
+	all = all[:last]
+	if last < cap(all)/4 && cap(all) > smallLevel {
+		all = slices.Clone(all)
+	}
+	s.level.sources = all
 	s.level = nil
 }
 

@@ -1,6 +1,7 @@
 package held
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/ephemera-go/ephemera/internal/ports"
@@ -138,6 +139,7 @@ func (d *destination) move(was, is *Sources, next *Rules) {
 	for s := range d.all {
 		old = append(old, s)
 	}
+	slices.SortFunc(old, func(a, b *source) int { return cmp.Compare(a.number(), b.number()) }) // so that it replays
 	d.from = is
 	d.turn = next.firstTurn(is)
 	d.others = shrink.Map[uint64, *source]{}

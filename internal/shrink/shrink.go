@@ -23,7 +23,15 @@ func (m *Map[K, V]) Len() int { return len(m.m) }
 func (m *Map[K, V]) Get(key K) V { return m.m[key] }
 
 // All yields the keys and their values in no order. The loop may change the Map, as it may change a Go map.
-func (m *Map[K, V]) All() iter.Seq2[K, V] { return maps.All(m.m) }
+func (m *Map[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for key := range m.m {
+			if value, in := m.m[key]; in && !yield(key, value) { // Delete may have made the map anew
+				return
+			}
+		}
+	}
+}
 
 // Put sets the value of a key.
 func (m *Map[K, V]) Put(key K, value V) {

@@ -104,10 +104,14 @@ func (l *Line[C, A, O]) Offer(offer func(*Flow[C, A, O]) Verdict) {
 			l.skipped = append(l.skipped, f)
 		}
 	}
+	if len(l.skipped) == 0 {
+		return
+	}
 	for _, f := range l.skipped {
 		l.flows.Add(f)
 	}
 	l.skipped = nil
+	l.hasChanged()
 }
 
 func (l *Line[C, A, O]) add(f *Flow[C, A, O]) {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package held_test
+
+const raceEnabled = false

@@ -42,7 +42,9 @@ var (
 		netip.MustParseAddr("2001:db8:0:1::7"), netip.MustParseAddr("2001:db8:0:1:1::"),
 	}
 	machinePorts = [][]uint16{
-		span(5000, 1), span(5000, 2), span(5000, 4), span(5000, 6), {5001, 5003, 6000}, span(5004, 97), span(64, 64),
+		span(5000, 1), span(5000, 2), span(5000, 4), span(5000, 6),
+		{5001, 5003, 6000},
+		span(5004, 97), span(64, 64),
 		{5005, 5007, 9000, 9001, 9100, 20000, 40000},
 	}
 	machineDsts = []netip.AddrPort{

@@ -70,12 +70,16 @@ func (p *Pool) AcquireFor(ctx context.Context, r Request) (Tuple, error) {
 // atOnce is nil, the context of an acquire that does not wait.
 var atOnce context.Context
 
-// acquire serves a request and runs the hooks of Trace. r may be nil if it asks for nothing except its destination.
+// acquire serves a request, which may be nil if it asks for nothing except its destination.
 func (p *Pool) acquire(ctx context.Context, dst netip.AddrPort, r *Request) (Tuple, error) {
-	tr := p.Trace
-	if tr == nil {
-		return p.serve(ctx, dst, r, nil)
+	if p.Trace != nil {
+		return p.acquireTraced(ctx, dst, r)
 	}
+	return p.serve(ctx, dst, r, nil)
+}
+
+func (p *Pool) acquireTraced(ctx context.Context, dst netip.AddrPort, r *Request) (Tuple, error) {
+	tr := p.Trace
 	var began time.Time
 	t, err := p.serve(ctx, dst, r, func() {
 		began = time.Now()
@@ -139,8 +143,14 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 		return Tuple{}, err
 	}
 	sh.settle(pl)
-	h, ok := sh.acquire(sh.held.Find(key, hash), &a, pl)
-	if !ok {
+	at := sh.held.Find(key, hash)
+	h, ok := sh.acquire(at, &a, pl)
+	switch {
+	case !ok && ctx == nil:
+		err = sh.refusedAt(at, &a, nil)
+		sh.mu.Unlock()
+		return Tuple{}, err
+	case !ok:
 		return sh.wait(ctx, &a, pl, waits)
 	}
 	if pl.quota != nil && pl.reuses {

@@ -143,8 +143,14 @@ func (st *state) shard(key held.Key) (*shard, uint64) {
 // space returns the key of the space in which the ports of a destination must be unique. The key is not valid if dst is
 // not a destination, or if Scope returns one of another family.
 func (p *Pool) space(dst held.Addr, port uint16) held.Key {
-	key := held.KeyOf(dst, port)
-	if p.Scope == nil || !key.IsValid() {
+	if p.Scope != nil {
+		return p.scope(held.KeyOf(dst, port))
+	}
+	return held.KeyOf(dst, port)
+}
+
+func (p *Pool) scope(key held.Key) held.Key {
+	if !key.IsValid() {
 		return key
 	}
 	scope := p.Scope(key.Netip())

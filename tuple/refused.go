@@ -2,14 +2,19 @@ package tuple
 
 import (
 	"time"
+
+	"github.com/ephemera-go/ephemera/internal/held"
 )
 
 // refused returns the error of an acquire that found nothing for a. The reason is why it stopped waiting, nil for
 // TryAcquire.
 func (sh *shard) refused(a *ask, reason error) error {
-	pl := sh.plan.Load()
-	dst := a.dst()
-	c := sh.held.Find(a.Key, a.Hash).Counts()
+	return sh.refusedAt(sh.held.Find(a.Key, a.Hash), a, reason)
+}
+
+// refusedAt is refused for a destination that lies at a place.
+func (sh *shard) refusedAt(at held.Place, a *ask, reason error) error {
+	pl, dst, c := sh.plan.Load(), a.dst(), at.Counts()
 	if q := pl.quota; q != nil {
 		switch which := q.stops(a.Owner); which {
 		case QuotaPerOwner:

@@ -83,14 +83,13 @@ func (p *Pool) retire(t Tuple, k cooling.Kind, d time.Duration) bool {
 // retire ends the use of a tuple for the reason k. It fails if the tuple is not in use.
 func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, d time.Duration, pl *plan) bool {
 	at := sh.held.Find(key, hash)
+	if d == 0 {
+		return sh.release(key, at, h, pl)
+	}
 	if at.State(h) != held.InUse {
 		return false
 	}
 	sh.inUse--
-	if d == 0 {
-		sh.freeAndServe(key, at, h, pl)
-		return true
-	}
 	if k == cooling.Taken {
 		at.Yield(h, &pl.Rules)
 	} else {
@@ -103,5 +102,18 @@ func (sh *shard) retire(key held.Key, hash uint64, h held.Hold, k cooling.Kind, 
 	}
 	sh.coolDown(key, h, k, d)
 	sh.serveWaiters(key, pl) // MaxPerDestination allows one more now, and the retired tuple may be reused
+	return true
+}
+
+// release frees a tuple that is in use, and gives it to the first waiter that can use it. It fails if the tuple is not.
+func (sh *shard) release(key held.Key, at held.Place, h held.Hold, pl *plan) bool {
+	if !at.Release(h, &pl.Rules) {
+		return false
+	}
+	sh.inUse--
+	if pl.quota != nil {
+		pl.quota.freed(sh, key, h, held.InUse)
+	}
+	sh.serveWaiters(key, pl)
 	return true
 }

@@ -108,9 +108,7 @@ func (sh *shard) took(a *ask, h held.Hold, pl *plan) {
 // freeAndServe frees a tuple that is held, and gives it to the first waiter that can use it.
 func (sh *shard) freeAndServe(key held.Key, at held.Place, h held.Hold, pl *plan) {
 	sh.free(key, at, h, pl)
-	if pl.quota != nil || sh.waits.Len() > 0 {
-		sh.serveWaiters(key, pl)
-	}
+	sh.serveWaiters(key, pl)
 }
 
 // free frees a tuple that is held. It serves no waiter.

@@ -96,19 +96,15 @@ func (sh *shard) join(a *ask, pl *plan) *waiter {
 	return w
 }
 
-// wait waits for an acquire that found nothing. Without a context it fails at once. It unlocks the shard.
+// wait waits for an acquire that found nothing. It unlocks the shard.
 func (sh *shard) wait(ctx context.Context, a *ask, pl *plan, waits func()) (Tuple, error) {
-	var err error
-	var w *waiter
-	if ctx == nil {
-		err = sh.refused(a, nil)
-	} else if w = sh.join(a, pl); w == nil {
-		err = sh.refused(a, ErrQueueFull)
-	}
-	sh.mu.Unlock()
-	if err != nil {
+	w := sh.join(a, pl)
+	if w == nil {
+		err := sh.refused(a, ErrQueueFull)
+		sh.mu.Unlock()
 		return Tuple{}, err
 	}
+	sh.mu.Unlock()
 	if waits != nil {
 		whileIn(w, waits)
 	}
@@ -168,6 +164,12 @@ func (sh *shard) hasAny(at held.Place, pl *plan) bool {
 // serveWaiters serves those who wait for the quotas and those who wait for a destination, first come, first served,
 // after a tuple towards that destination came free.
 func (sh *shard) serveWaiters(key held.Key, pl *plan) {
+	if pl.quota != nil || sh.waits.Len() > 0 {
+		sh.serveAll(key, pl)
+	}
+}
+
+func (sh *shard) serveAll(key held.Key, pl *plan) {
 	for {
 		sh.serve(key, pl)
 		if pl.quota == nil || !pl.quota.serveNext() {

@@ -79,11 +79,17 @@ func (d *destination) acquire(a *Ask, r *Rules) (Hold, bool) {
 		left -= passed
 		number = open
 		step := uint64(1)
-		if b := d.from.block(number); a.Ports != nil && b.table != table {
-			table, meets = b.table, b.table.Meets(a.Ports)
+		if a.Ports != nil {
+			b := d.from.block(number)
+			if b.table != table {
+				table, meets = b.table, b.table.Meets(a.Ports)
+			}
+			if !meets {
+				step = b.end - number
+			}
 		}
 		if !meets {
-			step = d.from.block(number).end - number
+			// None of the block will do.
 		} else if h, ok := d.acquireFrom(number, a, r); ok {
 			if d.turn = number + 1; d.turn == n {
 				d.turn = 0
@@ -165,15 +171,14 @@ func (d *destination) take(h Hold) {
 
 // reuse makes a retired or taken tuple one in use.
 func (d *destination) reuse(h Hold) {
-	d.unmark(d.find(h.Number()), h.Port())
+	s := d.find(h.Number())
+	d.unmark(s, h.Port(), s.state(h.Port()))
 	d.inUse++
 	d.peak = max(d.peak, d.inUse+d.retired)
 }
 
-// unmark takes a tuple out of those that are retired or taken, if it is one, and out of the counts. It returns how the
-// tuple stood.
-func (d *destination) unmark(s *source, port uint16) (was State) {
-	was = s.state(port)
+// unmark takes a tuple that stands as was says out of the counts, and out of those that are retired or taken.
+func (d *destination) unmark(s *source, port uint16, was State) {
 	switch was {
 	case Retired:
 		s.retired.Release(port)
@@ -184,20 +189,17 @@ func (d *destination) unmark(s *source, port uint16) (was State) {
 	default:
 		d.inUse--
 	}
-	return was
 }
 
-// release frees a tuple that is held, and returns how it stood.
-func (d *destination) release(h Hold, r *Rules) (was State) {
-	s := d.find(h.Number())
-	was = d.unmark(s, h.Port())
+// release frees a tuple of s that is held and stands as was says.
+func (d *destination) release(s *source, port uint16, was State, r *Rules) {
+	d.unmark(s, port, was)
 	if s.held.IsFull() && d.from.IsLive(s.number()) {
 		d.full.remove(s.number())
 	}
-	s.held.Release(h.Port())
+	s.held.Release(port)
 	d.level(s)
 	d.dropIfUnused(s, r)
-	return was
 }
 
 // state returns how a tuple stands.

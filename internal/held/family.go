@@ -144,7 +144,9 @@ func (f *family) reduce(at Place, d *destination, r *Rules) {
 		at.s.largeAt(at.i).Store(nil)
 		f.large--
 		f.seq.Add(1)
-		d.release(Hold(cells[0]), r)
+		h := Hold(cells[0])
+		one := d.find(h.Number())
+		d.release(one, h.Port(), one.state(h.Port()), r)
 	}
 	d.free(r)
 }

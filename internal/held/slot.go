@@ -129,13 +129,13 @@ func (s *slot) reserve(h Hold) bool {
 	return true
 }
 
-// release frees cell j. It reports whether the tuple was retired, and whether all cells are free now.
-func (s *slot) release(j int) (retired, idle bool) {
+// release frees cell j. It reports whether all cells are free now.
+func (s *slot) release(j int) (idle bool) {
 	s.setCell(j, s.cell(j)&^0xffff)
-	if retired = s.isRetired(j); retired {
+	if s.isRetired(j) {
 		s.reuse(j)
 	}
-	return retired, (s[1]|s[2]|s[3])&0xffff == 0
+	return (s[1]|s[2]|s[3])&0xffff == 0
 }
 
 // counts returns how many tuples are in use and retired.

@@ -199,19 +199,47 @@ func (at Place) Take(key Key, hash uint64, h Hold, r *Rules) {
 // Free frees a tuple that is held, and returns how it stood.
 func (at Place) Free(h Hold, r *Rules) (was State) {
 	if d := at.large(); d != nil {
-		was = d.release(h, r)
+		s := d.find(h.Number())
+		was = s.state(h.Port())
+		d.release(s, h.Port(), was, r)
 		at.f.reduce(at, d, r)
 		return was
 	}
-	s := at.slot()
-	retired, idle := s.release(s.find(h))
-	if idle {
+	if at.slot().isRetired(at.slot().find(h)) {
+		was = Retired
+	} else {
+		was = InUse
+	}
+	at.freeCell(at.slot().find(h), r)
+	return was
+}
+
+// Release frees a tuple that is in use. It fails if the tuple is not.
+func (at Place) Release(h Hold, r *Rules) bool {
+	if !at.found {
+		return false
+	}
+	if d := at.large(); d != nil {
+		s := d.find(h.Number())
+		if s == nil || !s.held.Contains(h.Port()) || s.state(h.Port()) != InUse {
+			return false
+		}
+		d.release(s, h.Port(), InUse, r)
+		at.f.reduce(at, d, r)
+		return true
+	}
+	j := at.slot().find(h)
+	if j < 0 || at.slot().isRetired(j) {
+		return false
+	}
+	at.freeCell(j, r)
+	return true
+}
+
+func (at Place) freeCell(j int, r *Rules) {
+	if at.slot().release(j) {
 		at.f.remove(at, r)
 	}
-	if retired {
-		return Retired
-	}
-	return InUse
 }
 
 // Tuples yields what is held, in no order.

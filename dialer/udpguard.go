@@ -103,8 +103,8 @@ func (g *udpGuard) confirm(local netip.AddrPort, p *preparation) error {
 // to the port between bind(2) and connect(2). It cannot drop an answer to the caller, because the caller has sent
 // nothing yet.
 //
-// Dropping takes 0.5 µs. A socket filter that drops everything until then would take 7.5 µs, as much as the rest of the
-// dial, and is not better. Under a flood of the port, both let through 1 to 10 datagrams in 15,000 dials; without
+// Dropping takes 0.5 µs. A socket filter that drops everything until then would take 7.5 µs, as much as the rest of
+// the dial, and is not better. Under a flood of the port, both let through 1 to 10 datagrams in 15,000 dials; without
 // either it is 600 to 4,000. They are datagrams for which the kernel found the socket before connect(2) and which it
 // queues later. Only a filter that compares the sender, and stays, is exact. It costs 9 µs a dial and 5 KiB a socket.
 func (s *socketControl) connectedUDP(u *net.UDPConn) error {

@@ -143,11 +143,10 @@ func (p *Pool) serve(ctx context.Context, dst netip.AddrPort, r *Request, waits 
 		return Tuple{}, err
 	}
 	sh.settle(pl)
-	at := sh.held.Find(key, hash)
-	h, ok := sh.acquire(at, &a, pl)
+	h, ok := sh.acquire(sh.held.Find(key, hash), &a, pl)
 	switch {
 	case !ok && ctx == nil:
-		err = sh.refusedAt(at, &a, nil)
+		err = sh.refused(&a, nil)
 		sh.mu.Unlock()
 		return Tuple{}, err
 	case !ok:
@@ -185,7 +184,7 @@ func (sh *shard) acquire(at held.Place, a *ask, pl *plan) (h held.Hold, ok bool)
 	}
 	h, ok = at.Acquire(&a.Ask, &pl.Rules)
 	if !ok && pl.reuses {
-		h, ok = sh.reuse(a, at, pl)
+		h, ok = sh.reuse(a, sh.held.Find(a.Key, a.Hash), pl) // which Acquire may have moved
 	}
 	if ok {
 		sh.took(a, h, pl)

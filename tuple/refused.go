@@ -1,20 +1,11 @@
 package tuple
 
-import (
-	"time"
-
-	"github.com/ephemera-go/ephemera/internal/held"
-)
+import "time"
 
 // refused returns the error of an acquire that found nothing for a. The reason is why it stopped waiting, nil for
 // TryAcquire.
 func (sh *shard) refused(a *ask, reason error) error {
-	return sh.refusedAt(sh.held.Find(a.Key, a.Hash), a, reason)
-}
-
-// refusedAt is refused for a destination that lies at a place.
-func (sh *shard) refusedAt(at held.Place, a *ask, reason error) error {
-	pl, dst, c := sh.plan.Load(), a.dst(), at.Counts()
+	pl, dst, c := sh.plan.Load(), a.dst(), sh.held.Find(a.Key, a.Hash).Counts()
 	if q := pl.quota; q != nil {
 		switch which := q.stops(a.Owner); which {
 		case QuotaPerOwner:

@@ -99,8 +99,8 @@ func TestWalkedIsWhatGVisorPicks(t *testing.T) {
 }
 
 // TestOnlyOwnPicksOfThoseThatWalkCluster: at 90 %, a walk from a random port to the first free one is 10 ports long if
-// the ports in use are random. It is 50 ports long if a contender that walks has picked them: (1 + 1 / 0.1²) / 2, as in
-// a hash table with linear probing.
+// the ports in use are random. It is 50 ports long if a contender that walks has picked them: (1 + 1 / 0.1²) / 2, as
+// in a hash table with linear probing.
 func TestOnlyOwnPicksOfThoseThatWalkCluster(t *testing.T) {
 	const n = size * 9 / 10
 	for _, p := range peers {

@@ -88,13 +88,13 @@ func (d *destination) acquire(a *Ask, r *Rules) (Hold, bool) {
 				step = b.end - number
 			}
 		}
-		if !meets {
-			// None of the block will do.
-		} else if h, ok := d.acquireFrom(number, a, r); ok {
-			if d.turn = number + 1; d.turn == n {
-				d.turn = 0
+		if meets {
+			if h, ok := d.acquireFrom(number, a, r); ok {
+				if d.turn = number + 1; d.turn == n {
+					d.turn = 0
+				}
+				return h, true
 			}
-			return h, true
 		}
 		if step >= left {
 			return 0, false

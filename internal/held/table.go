@@ -93,7 +93,8 @@ func (at Place) IsFull(r *Rules) bool {
 	return d != nil && d.full.n == d.from.n
 }
 
-// Acquire takes a free tuple into use. It fails only if none is free that a asks for.
+// Acquire takes a free tuple into use. It fails only if none is free that a asks for. The Place is invalid after that
+// too, because a destination may become large for the search.
 func (at Place) Acquire(a *Ask, r *Rules) (h Hold, ok bool) {
 	if d := at.large(); d != nil {
 		return d.acquire(a, r)
@@ -205,12 +206,12 @@ func (at Place) Free(h Hold, r *Rules) (was State) {
 		at.f.reduce(at, d, r)
 		return was
 	}
-	if at.slot().isRetired(at.slot().find(h)) {
+	was = InUse
+	j := at.slot().find(h)
+	if at.slot().isRetired(j) {
 		was = Retired
-	} else {
-		was = InUse
 	}
-	at.freeCell(at.slot().find(h), r)
+	at.freeCell(j, r)
 	return was
 }
 
